@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from mstar.errors import counted
-from mstar.prompts.field_values import is_filled, pick, read_image, read_images, take_tags
+from mstar.prompts.field_values import is_filled, parse, pick, read_image, read_images, take_tags
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import has_placeholder
 from mstar.types import PICTURE, Turn
@@ -27,6 +27,7 @@ _TEXT: Final = ("text", "input_text", "output_text")
 _SAID: Final = ("text", "value")
 _PICTURE: Final = ("image", "image_url", "url", "path", "base64", "bytes", "value")
 _IMAGE: Final = ("image", "image_url", "input_image")
+_KINDS: Final = (*_TEXT, *_IMAGE, "video", "audio")
 # What a turn may have beside its content: pictures (Ollama), and what would be lost without a word.
 _OWN_IMAGES: Final = ("image", "images")
 _LOST: Final = ("video", "videos", "audio", "audios", "reasoning_content", "thinking")
@@ -110,8 +111,16 @@ def _split(value: Any) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
         yield speaker, content, turn
 
 
+def _are_parts(value: Any) -> bool:
+    """Whether what was written as text is the parts of a turn, and no list that is spoken of."""
+    parts = value if isinstance(value, list) else []
+    return bool(parts) and all(isinstance(part, Mapping) and part.get("type") in _KINDS for part in parts)
+
+
 def _read_content(content: str | list[Any] | None, images: list[str | bytes | None]) -> str:
     """The text of a turn, with a mark where a picture stands; the pictures are added to ``images``."""
+    if isinstance(content, str) and '"type"' in content and _are_parts(parts := parse(content)):
+        content = parts
     if not isinstance(content, list):
         text, tagged = take_tags(content or "", "conversation")
         images += tagged
@@ -120,10 +129,10 @@ def _read_content(content: str | list[Any] | None, images: list[str | bytes | No
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else "text"
         said = part if isinstance(part, str) else pick(part, _SAID) if isinstance(part, Mapping) else None
-        if isinstance(said, str) and (kind is None or kind in _TEXT):
+        if isinstance(said, str) and (kind in _TEXT or (kind is None and not is_filled(part.get("image")))):
             # Two texts in a row are lines of their own.
             text += f"\n{said}" if text and not text.endswith(PICTURE) else said
-        elif isinstance(part, Mapping) and (kind in _IMAGE or (kind is None and "image" in part)):
+        elif isinstance(part, Mapping) and (kind in _IMAGE or (kind is None and "image" in part and not said)):
             images.append(read_image(pick(part, _PICTURE), "conversation"))
             text += PICTURE
         else:
