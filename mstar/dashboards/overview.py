@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mstar.dashboards.charts import Chart, Series
@@ -118,7 +118,7 @@ def test_accuracies(summary: Mapping[str, Any]) -> tuple[Chart | None, Table] | 
     ):
         start, baseline = summary.get(f"warmup_{suffix}"), summary.get(f"seed_sft_{suffix}")
         evolved = [start, *summary.get(many, ())]
-        points = _known_points(enumerate(evolved))
+        points = tuple((float(number), float(value)) for number, value in enumerate(evolved) if is_number(value))
         if len(points) > 1:
             lines.append(Series(f"self-evolving, {name}", points))
         columns.append((evolved, baseline))
@@ -134,7 +134,3 @@ def test_accuracies(summary: Mapping[str, Any]) -> tuple[Chart | None, Table] | 
     note = "Greedy decoding, held-out questions. Chain correctness: right from the first step to the last."
     chart = Chart("Test accuracy", lines, "iteration", short_percent, note) if lines else None
     return chart, Table(("after", "accuracy", "chain correctness"), rows)
-
-
-def _known_points(pairs: Iterable[tuple[float, Any]]) -> tuple[tuple[float, float | None], ...]:
-    return tuple((float(x), float(y)) for x, y in pairs if is_number(y))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,25 +30,19 @@ def render_prompt_page(
     return render("prompts.html", values)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
+def _show(prompt: Prompt, renderer: Renderer | None) -> dict[str, Any]:
     """A prompt as the page has it: ``parts`` are its text, each with whether the loss is over it."""
-
-    id: str
-    kind: str
-    answer: str
-    pictures: list[dict[str, Any]]
-    parts: Sequence[tuple[bool, str]] = ()
-    measures: str = ""
-    error: str = ""
-
-
-def _show(prompt: Prompt, renderer: Renderer | None) -> _Shown:
-    answer = "none, or hidden" if prompt.answer is None else prompt.answer
-    shown = _Shown(prompt.id, prompt.answer_type.value, answer, list(_pictures(prompt)))
+    shown: dict[str, Any] = {
+        "id": prompt.id,
+        "kind": prompt.answer_type.value,
+        "answer": "none, or hidden" if prompt.answer is None else prompt.answer,
+        "pictures": [embed_picture(image.load, image.uri) for image in prompt.images],
+        "measures": "",
+        "error": "",
+    }
     if renderer is None:
         more = f"\n\n{prompt.rationale}" if prompt.rationale else ""
-        return replace(shown, parts=[(False, f"{prompt.conversation}{more}")])
+        return shown | {"parts": [(False, f"{prompt.conversation}{more}")]}
     from mstar.rendering import IGNORE_INDEX  # with torch, which came with the renderer
 
     response = without_end_tokens(prompt.rationale or prompt.answer or "", renderer.end_texts)
@@ -57,20 +50,12 @@ def _show(prompt: Prompt, renderer: Renderer | None) -> _Shown:
         # A processor may refuse a strip of a picture with an error of its own.
         made = renderer.response_inputs([PromptCheck().open(prompt)], [response])
     except (DataError, RowError) as error:
-        return replace(shown, error=str(error))
+        return shown | {"error": str(error)}
     ids, labels = made.inputs.ids_BT[0].tolist(), made.labels_BT[0].tolist()
     runs = groupby(zip(ids, labels, strict=True), key=lambda pair: pair[1] != IGNORE_INDEX)
     parts = [(learned, _decode(renderer, [token for token, _ in run])) for learned, run in runs]
     count = sum(label != IGNORE_INDEX for label in labels)
-    return replace(shown, parts=parts, measures=f"{len(ids)} tokens, {count} of them in the loss")
-
-
-def _pictures(prompt: Prompt) -> Iterator[dict[str, Any]]:
-    for image in prompt.images:
-        try:
-            yield embed_picture(image.load(), image.uri)
-        except DataError as error:
-            yield {"error": str(error)}
+    return shown | {"parts": parts, "measures": f"{len(ids)} tokens, {count} of them in the loss"}
 
 
 def _decode(renderer: Renderer, ids: Sequence[int]) -> str:

@@ -8,9 +8,9 @@ from functools import cached_property
 from PIL import Image
 
 from mstar.dashboards.run_config import SavedConfig
-from mstar.dashboards.run_sources import describe_sources, open_parts, open_settings
+from mstar.dashboards.run_sources import describe_sources, open_sources
 from mstar.errors import DataError, MstarError
-from mstar.prompts import DataSources, PromptSource
+from mstar.prompts import PromptSource
 from mstar.prompts.images import open_image
 from mstar.types import Prompt
 
@@ -64,12 +64,11 @@ class RunPictures:
 
     @cached_property
     def _sources(self) -> list[PromptSource]:
-        found = []
+        found: list[PromptSource] = []
         for config in self._configs:
             for settings in describe_sources(config.values):
                 try:
-                    made = open_settings(settings, config)
-                    found += open_parts(made) if isinstance(made, DataSources) else [made]
+                    found += open_sources(settings, config)
                 # The page is made without pictures that cannot be had.
                 except (MstarError, OSError, ValueError) as error:
                     self._faults.append(f"Data of the run is not looked at: {str(error).rstrip('.')}")

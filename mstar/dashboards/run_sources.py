@@ -12,36 +12,36 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 from mstar.dashboards.run_config import SavedConfig, settings_of, started_in
 from mstar.errors import ConfigError
 from mstar.prompts import DataSources, PromptSource
+from mstar.prompts.sources import PartName
 from mstar.provenance import arguments_of
 
-PARTS: Final = ("train", "warmup", "annotation", "validation", "test", "unlabelled")
+PARTS: Final[tuple[PartName, ...]] = get_args(PartName)
 # What a source takes from a place, and what it writes or looks at that a reader has no use for.
 _PLACES: Final = ("path", "root", "image_root", "ids")
 _UNUSED: Final = {"quarantine": None, "splits": None, "check_images": "none"}
 
 
-def is_source(value: Any) -> bool:
-    """Whether a setting is a prompt source, or a data set with parts."""
-    if not isinstance(value, dict):
-        return False
-    return str(value.get("class_path", "")).startswith("mstar.prompts.") or isinstance(value.get("dataset"), dict)
-
-
 def describe_sources(value: Any) -> Iterator[dict[str, Any]]:
-    """The settings of all prompt sources in a configuration; of those within another, the outer one."""
-    if is_source(value):
-        yield value
-    elif isinstance(value, list | dict):
-        for item in value if isinstance(value, list) else value.values():
+    """The settings of all prompt sources, and data sets with parts, in a configuration; of nested ones, the outer."""
+    if isinstance(value, list):
+        for item in value:
             yield from describe_sources(item)
+    elif isinstance(value, dict):
+        if str(value.get("class_path", "")).startswith("mstar.prompts.") or isinstance(value.get("dataset"), dict):
+            yield value
+        else:
+            yield from describe_sources(list(value.values()))
 
 
-def open_settings(settings: Mapping[str, Any], config: SavedConfig) -> PromptSource | DataSources:
-    """Opens a prompt source, or a data set with parts.
+def open_sources(
+    settings: Mapping[str, Any], config: SavedConfig, parts: Sequence[PartName] = PARTS
+) -> list[PromptSource]:
+    """Opens a prompt source, or the parts of a data set that are there.
 
     Args:
         config: The configuration that they are from: a relative path is so to the working directory, or to the folder
             that the run was started in.
+        parts: Which parts of a data set.
 
     Raises:
         ConfigError: a class in them is not one of mstar's: a configuration from elsewhere must not have other code run;
@@ -58,12 +58,12 @@ def open_settings(settings: Mapping[str, Any], config: SavedConfig) -> PromptSou
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--source", type=kind)
     try:
-        made: PromptSource | DataSources = parser.instantiate(
-            parser.parse_object({"source": _placed(settings, places)})
-        ).source
+        made = parser.instantiate(parser.parse_object({"source": _placed(settings, places)})).source
     except ArgumentError as error:
         raise ConfigError(f"the prompts of {config.path} cannot be opened ({error})") from error
-    return made
+    if isinstance(made, DataSources):
+        return [part for name in parts if (part := made.open(name)) is not None]
+    return [made]
 
 
 def _strange_names(value: Any, kind: Any) -> Iterator[str]:
@@ -105,11 +105,6 @@ def _own_class(name: str) -> type[Any] | None:
     except ImportError:
         return None
     return found if isinstance(found, type) and found.__module__.startswith("mstar.prompts.") else None
-
-
-def open_parts(sources: DataSources, names: Sequence[str] = PARTS) -> list[PromptSource]:
-    """The parts of a data set that are there."""
-    return [part for name in names if (part := sources.open(name)) is not None]  # type: ignore[arg-type]
 
 
 def _placed(value: Any, places: list[Path], counted: bool = False) -> Any:

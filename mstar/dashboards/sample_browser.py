@@ -6,7 +6,8 @@ import base64
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from PIL import Image
@@ -27,8 +28,8 @@ def browser_payload(legend: str, prompts: Sequence[Mapping[str, Any]], pictures:
     for prompt in prompts:
         for uri in prompt["images"]:
             if (prompt["id"], uri) not in shown:
-                image = embed_image(uri, pictures, prompt["id"], prompt["question"] or None)
-                shown[prompt["id"], uri] = json.dumps(image)
+                load = partial(pictures.find, uri, prompt["id"], prompt["question"] or None)
+                shown[prompt["id"], uri] = json.dumps(embed_picture(load, uri))
     # Prompts may share a picture, and different ones may have one name.
     images = list(dict.fromkeys(shown.values()))
     places = {image: place for place, image in enumerate(images)}
@@ -68,16 +69,12 @@ def show_prompt(
     }
 
 
-def embed_image(uri: str, pictures: RunPictures, prompt_id: str, question: str | None = None) -> dict[str, Any]:
-    """A prompt's picture as a data URI, or the reason why it cannot be shown."""
+def embed_picture(load: Callable[[], Image.Image], name: str) -> dict[str, Any]:
+    """A picture as a data URI with its name, a large one made smaller; or the reason why it cannot be shown."""
     try:
-        return embed_picture(pictures.find(uri, prompt_id, question), uri)
+        image = load()
     except DataError as error:
         return {"error": visible(str(error))}
-
-
-def embed_picture(image: Image.Image, name: str) -> dict[str, Any]:
-    """A picture as a data URI with its name; large ones are made smaller."""
     small = max(image.size) <= _SMALL
     if not small:
         image.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)

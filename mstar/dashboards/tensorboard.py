@@ -21,49 +21,44 @@ if TYPE_CHECKING:
 
 # The longest side of a picture that is logged, in pixels.
 _LARGEST: Final = 512
-
-
-def dashboard_charts() -> dict[str, dict[str, tuple[str, ...]]]:
-    """The dashboard's charts: category -> chart title -> the scalar tags that are drawn in it.
-
-    ``K`` stands for any number (``dynamics/pass@16``): TensorBoard joins the layouts of all runs, and charts for each K
-    would stand there once a K, empty but for its own runs.
-    """
-    return {
-        "Dynamics": {
-            "Accuracy and Pass@K": ("dynamics/greedy_accuracy", "dynamics/pass@K"),
-            "Room to explore (Pass@K - accuracy)": ("dynamics/pass@K_gap",),
-            "Reward-Pass@2": ("dynamics/reward_pass@2",),
-            "Temperature": ("dynamics/temperature",),
-        },
-        "Funnel": {
-            "Responses": tuple(f"funnel/{name}" for name in ("generated", "parsed", "correct", "unique", "kept")),
-        },
-        "Rollout": {
-            "Tokens": ("rollout/tokens",),
-            "Cut off at the length limit": ("rollout/truncated_fraction",),
-            "Tokens per second": ("rollout/tokens_per_second",),
-            "Prompts with a choice": ("rollout/choice_fraction",),
-            "Entropy (nats a token)": ("rollout/entropy",),
-            "Length (tokens)": ("rollout/response_length",),
-        },
-        "MPRM": {
-            "AUC": ("mprm/auc_within", "mprm/likelihood_auc_within", "mprm/auc"),
-            "Voting": ("mprm/best_of_n", "mprm/majority", "mprm/weighted_vote"),
-        },
-        "Training": {
-            "Loss": ("train/loss", "val/loss"),
-            "Learning rate": ("train/lr",),
-            "Divergence (nats a token)": ("train/kl",),
-            "Ratio of probabilities": ("train/ratio",),
-            "Clipped": ("train/clipped_fraction",),
-        },
-        "Time": {
-            "Seconds": tuple(
-                f"time/{name}" for name in ("refresh", "sweep", "generate", "grade", "score", "train", "dynamics")
-            ),
-        },
-    }
+# The dashboard's charts: category -> chart title -> the scalar tags that are drawn in it.
+# ``K`` stands for any number (``dynamics/pass@16``): TensorBoard joins the layouts of all runs, and charts for each K
+# would stand there once a K, empty but for its own runs.
+CHARTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "Dynamics": {
+        "Accuracy and Pass@K": ("dynamics/greedy_accuracy", "dynamics/pass@K"),
+        "Room to explore (Pass@K - accuracy)": ("dynamics/pass@K_gap",),
+        "Reward-Pass@2": ("dynamics/reward_pass@2",),
+        "Temperature": ("dynamics/temperature",),
+    },
+    "Funnel": {
+        "Responses": tuple(f"funnel/{name}" for name in ("generated", "parsed", "correct", "unique", "kept")),
+    },
+    "Rollout": {
+        "Tokens": ("rollout/tokens",),
+        "Cut off at the length limit": ("rollout/truncated_fraction",),
+        "Tokens per second": ("rollout/tokens_per_second",),
+        "Prompts with a choice": ("rollout/choice_fraction",),
+        "Entropy (nats a token)": ("rollout/entropy",),
+        "Length (tokens)": ("rollout/response_length",),
+    },
+    "MPRM": {
+        "AUC": ("mprm/auc_within", "mprm/likelihood_auc_within", "mprm/auc"),
+        "Voting": ("mprm/best_of_n", "mprm/majority", "mprm/weighted_vote"),
+    },
+    "Training": {
+        "Loss": ("train/loss", "val/loss"),
+        "Learning rate": ("train/lr",),
+        "Divergence (nats a token)": ("train/kl",),
+        "Ratio of probabilities": ("train/ratio",),
+        "Clipped": ("train/clipped_fraction",),
+    },
+    "Time": {
+        "Seconds": tuple(
+            f"time/{name}" for name in ("refresh", "sweep", "generate", "grade", "score", "train", "dynamics")
+        ),
+    },
+}
 
 
 def log_layout(writer: SummaryWriter) -> None:
@@ -72,7 +67,7 @@ def log_layout(writer: SummaryWriter) -> None:
     writer.add_custom_scalars(
         {
             category: {title: ["Multiline", [_expression(tag) for tag in tags]] for title, tags in charts.items()}
-            for category, charts in dashboard_charts().items()
+            for category, charts in CHARTS.items()
         }
     )
 

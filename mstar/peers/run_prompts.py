@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.dashboards.run_config import SavedConfig, read_configs, settings_of
-from mstar.dashboards.run_sources import open_parts, open_settings
+from mstar.dashboards.run_sources import open_sources
 from mstar.errors import ConfigError, DataError, MstarError
-from mstar.prompts import DataSources, PromptSource
+from mstar.prompts import PromptSource
 from mstar.prompts.hidden import hide_answers
+from mstar.prompts.sources import PartName
 from mstar.types import Prompt
 
 _GIVE: Final = "give the run's prompts with --prompts"
@@ -63,9 +64,8 @@ def rollout_prompts(folder: Path) -> RunPrompts:
     """
     config = _find_config(folder, "rollout")
     data = settings_of(config.values.get("data"))
-    labelled, unlabelled = (
-        _open(config, data.get(name), data.get("sources"), name) for name in ("train", "unlabelled")
-    )
+    labelled = _open(config, data.get("train"), data.get("sources"), "train")
+    unlabelled = _open(config, data.get("unlabelled"), data.get("sources"), "unlabelled")
     hidden = () if settings_of(config.values["rollout"]).get("unlabelled") == "oracle" else unlabelled
     # Sources are opened without their size: what is hidden must not be found among the labelled prompts.
     return RunPrompts(_require([*unlabelled, *labelled], config), hidden)
@@ -95,14 +95,13 @@ def _find_config(folder: Path, key: str) -> SavedConfig:
     return configs[0]
 
 
-def _open(config: SavedConfig, own: Any, sources: Any = None, part: str = "") -> list[PromptSource]:
+def _open(config: SavedConfig, own: Any, sources: Any = None, part: PartName = "train") -> list[PromptSource]:
     """A prompt source by its settings, or without any that part of a data set."""
     settings = sources if own is None else own
     if not isinstance(settings, dict) or not settings:
         return []
     try:
-        made = open_settings(settings, config)
-        return open_parts(made, (part,)) if isinstance(made, DataSources) else [made]
+        return open_sources(settings, config, [part])
     except MstarError as error:
         raise ConfigError(f"{str(error).rstrip('.')}: mend that, or {_GIVE}.") from error
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from mstar.dashboards.run_config import SavedConfig
-from mstar.dashboards.run_sources import open_parts, open_settings
+from mstar.dashboards.run_sources import open_sources
 from mstar.errors import ConfigError
-from mstar.prompts import DataSources, PromptSource, RecordPrompts
+from mstar.prompts import RecordPrompts
 
 
 def write_rows(tmp_path: Path) -> Path:
@@ -40,8 +40,7 @@ def test_the_first_prompts_of_a_source_are_found_whatever_rows_were_put_aside(tm
         "class_path": "mstar.prompts.RecordPrompts",
         "init_args": {"path": str(path), "size": 2, "max_bad_share": 1.0, "check_images": "exists"},
     }
-    opened = open_settings(settings, SavedConfig("config.yaml", "", tmp_path))
-    assert isinstance(opened, PromptSource)
+    [opened] = open_sources(settings, SavedConfig("config.yaml", "", tmp_path))
     part = {
         "split": None,
         "size": 2,
@@ -53,9 +52,7 @@ def test_the_first_prompts_of_a_source_are_found_whatever_rows_were_put_aside(tm
         "seed": 0,
     }
     whole = settings | {"init_args": settings["init_args"] | {"size": None}}
-    sources = open_settings({"dataset": whole, "train": part}, SavedConfig("config.yaml", "", tmp_path))
-    assert isinstance(sources, DataSources)
-    [train] = open_parts(sources, ("train",))
+    [train] = open_sources({"dataset": whole, "train": part}, SavedConfig("config.yaml", "", tmp_path), ["train"])
     for prompt in source:
         assert opened[opened.index_of(prompt.id)] == train[train.index_of(prompt.id)] == prompt
 
@@ -66,8 +63,7 @@ def test_the_folder_of_a_run_may_have_brackets_in_its_name(path: str, tmp_path: 
     (place / "out").mkdir(parents=True)
     write_rows(place)
     settings = {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": path, "max_bad_share": 1.0}}
-    opened = open_settings(settings, SavedConfig("config.yaml", "trainer: {default_root_dir: out}", place / "out"))
-    assert isinstance(opened, PromptSource)
+    [opened] = open_sources(settings, SavedConfig("config.yaml", "trainer: {default_root_dir: out}", place / "out"))
     assert [prompt.id for prompt in opened] == ["0", "2", "3"]
 
 
@@ -78,19 +74,16 @@ def test_a_range_of_a_source_counts_the_rows_that_the_run_counted(tmp_path: Path
     }
     config = SavedConfig("config.yaml", "", tmp_path)
     part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": source, "start": 1, "stop": 2}}
-    opened = open_settings(part, config)
-    sources = open_settings({"dataset": source, "train": {"size": 2, "start": 1}}, config)
-    assert isinstance(opened, PromptSource)
-    assert isinstance(sources, DataSources)
-    assert [[prompt.id for prompt in found] for found in (opened, *open_parts(sources, ("train",)))] == [["2"], ["2"]]
+    named = {"dataset": source, "train": {"size": 2, "start": 1}}
+    opened = [*open_sources(part, config), *open_sources(named, config, ["train"])]
+    assert [[prompt.id for prompt in found] for found in opened] == [["2"], ["2"]]
 
 
 def test_options_that_are_gone_by_now_are_left_out(tmp_path: Path) -> None:
     own = {"path": str(write_rows(tmp_path)), "check_images": "exists", "cache_dir": None}
     rows = {"class_path": "mstar.prompts.RecordPrompts", "init_args": own}
     part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": rows, "gone": 1}}
-    opened = open_settings(part, SavedConfig("config.yaml", "", tmp_path))
-    assert isinstance(opened, PromptSource)
+    [opened] = open_sources(part, SavedConfig("config.yaml", "", tmp_path))
     assert len(opened) == 4
 
 
@@ -102,17 +95,15 @@ def test_lists_of_splits_are_not_written_again(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "train_samples_all_tuning.json").write_text(json.dumps(rows), encoding="utf-8")
     own = {"root": str(tmp_path), "splits": "lists", "check_images": "exists"}
     settings = {"class_path": "mstar.prompts.MathV360K", "init_args": own}
-    opened = open_settings(settings, SavedConfig("config.yaml", "", tmp_path))
-    assert isinstance(opened, PromptSource)
+    [opened] = open_sources(settings, SavedConfig("config.yaml", "", tmp_path))
     assert len(opened) == 2
     assert not (tmp_path / "lists").exists()
 
 
 def test_the_size_of_a_part_of_generated_prompts_counts(tmp_path: Path) -> None:
     dice = {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "pool", "size": 2}}
-    sources = open_settings({"dataset": dice, "train": {"size": 5}}, SavedConfig("config.yaml", "", tmp_path))
-    assert isinstance(sources, DataSources)
-    assert [len(part) for part in open_parts(sources, ("train",))] == [5]
+    opened = open_sources({"dataset": dice, "train": {"size": 5}}, SavedConfig("config.yaml", "", tmp_path), ["train"])
+    assert [len(part) for part in opened] == [5]
 
 
 @pytest.mark.parametrize("form", ["function", "imported", "text", "json", "pixels", "whole", "part"])
@@ -136,7 +127,7 @@ def test_a_configuration_from_elsewhere_runs_nothing(
         "part": {"dataset": {"class_path": "mstar.prompts.TinyDice"}, "train": "evil_prompts.Evil"},
     }[form]
     with pytest.raises(ConfigError, match="not one of mstar's own"):
-        open_settings(settings, SavedConfig("config.yaml", "", tmp_path))
+        open_sources(settings, SavedConfig("config.yaml", "", tmp_path))
     assert not (tmp_path / "ran").exists()
 
 
@@ -148,12 +139,11 @@ def test_the_names_in_a_source_s_own_settings_are_no_classes(tmp_path: Path) -> 
     mixed = {"class_path": "mstar.prompts.MixedPrompts", "init_args": {"sources": [rows, rows], "weights": [1, 1]}}
     part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": rows, "share": [0.0, 1.0]}}
     for settings in (rows, part):
-        opened = open_settings(settings, SavedConfig("config.yaml", "", tmp_path))
-        assert isinstance(opened, PromptSource)
+        [opened] = open_sources(settings, SavedConfig("config.yaml", "", tmp_path))
         assert len(opened) == 1
     # Nothing is strange in them: what is wrong is that both have the same prompts, or that there is no such folder.
     named = {"class_path": "mstar.prompts.MathV360K", "init_args": {"root": str(folder), "sources": ["GEOS", "a.b"]}}
     for settings in (mixed, named):
         with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever else is wrong with them
-            open_settings(settings, SavedConfig("config.yaml", "", tmp_path))
+            open_sources(settings, SavedConfig("config.yaml", "", tmp_path))
         assert "not one of mstar's own" not in str(caught.value)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mstar.dashboards.report import write_report
 from mstar.dashboards.run_pictures import RunPictures
-from mstar.dashboards.sample_browser import embed_image
+from mstar.dashboards.sample_browser import embed_picture
 from mstar.storage import RunDirectory, read_responses, write_responses, write_step_labels
 from mstar.types import StepLabels
 
@@ -48,13 +48,17 @@ def test_without_process_rewards_the_steps_have_no_score(run: Path) -> None:
 
 def test_pictures_are_made_smaller_or_replaced_by_the_reason(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 600), "red").save(tmp_path / "wide.png")
-    found = embed_image("wide.png", RunPictures((), str(tmp_path)), "p")
+
+    def embed(name: str) -> dict[str, Any]:
+        return embed_picture(lambda: RunPictures((), str(tmp_path)).find(name, "p"), name)
+
+    found = embed("wide.png")
     with Image.open(io.BytesIO(base64.b64decode(found["source"].split(",")[1]))) as picture:
         assert picture.size == (1280, 384)
     for name in ("gone\u202e.png", "../outside.png", "\0"):
-        reason = embed_image(name, RunPictures((), str(tmp_path)), "p")["error"]
+        reason = embed(name)["error"]
         assert not set(reason) & set("\u202e\0")
-    assert "does not exist" in embed_image("gone.png", RunPictures((), str(tmp_path)), "p")["error"]
+    assert "does not exist" in embed("gone.png")["error"]
 
 
 def test_values_that_json_cannot_hold_are_left_out(run: Path, make_group: Any) -> None:

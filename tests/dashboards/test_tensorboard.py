@@ -14,7 +14,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.text.text_plugin import text_array_to_html
 from torch.utils.tensorboard import SummaryWriter
 
-from mstar.dashboards.tensorboard import dashboard_charts, first_picture, log_layout, log_samples, pick_responses
+from mstar.dashboards.tensorboard import CHARTS, first_picture, log_layout, log_samples, pick_responses
 from mstar.errors import DataError
 from mstar.storage import PromptResponses
 from mstar.types import Fate, Turn
@@ -48,16 +48,15 @@ def test_layout_opens_on_the_dynamics_and_each_chart_draws_its_own_tags(tmp_path
     assert [category.title for category in layout.category] == [
         "Dynamics", "Funnel", "Rollout", "MPRM", "Training", "Time",
     ]  # fmt: skip
-    charts = dashboard_charts()
     for category in layout.category:
         for chart in category.chart:
             # TensorBoard draws every tag that one of the chart's expressions matches at its beginning.
             drawn = {
                 tag for tag in CONTRACT | FURTHER for expression in chart.multiline.tag if re.match(expression, tag)
             }
-            assert drawn == {tag.replace("@K", "@16") for tag in charts[category.title][chart.title]}
+            assert drawn == {tag.replace("@K", "@16") for tag in CHARTS[category.title][chart.title]}
     assert {
-        tag.replace("@K", "@16") for named in charts.values() for tags in named.values() for tag in tags
+        tag.replace("@K", "@16") for named in CHARTS.values() for tags in named.values() for tag in tags
     } == CONTRACT | FURTHER
 
 
