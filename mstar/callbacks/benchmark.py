@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -165,10 +166,7 @@ class BenchmarkCallback(Callback):
                 # When it is first needed: a policy and an engine are loaded before it.
                 self.reward.load(RewardHost(policy.device, precision, policy.attention, policy.trust_remote_code))
                 rated = add_process_rewards(groups, self.reward)
-            items = [
-                ItemResult(item.prompt_id, item.greedy, group.responses, item.others)
-                for item, group in zip(items, rated, strict=True)
-            ]
+            items = [replace(item, samples=group.responses) for item, group in zip(items, rated, strict=True)]
         self._items += items
 
     def _answer(self, policy: PolicyModule, prompts: list[Prompt], stage: str) -> list[list[Response]]:

@@ -65,11 +65,8 @@ class FiniteSteps(Callback):
         if trainer.is_global_zero:
             _log.warning("step %d is skipped: its gradients are not finite numbers", trainer.global_step)
         if self._in_a_row == _MOST_IN_A_ROW:
-            path = (
-                Path(trainer.default_root_dir)
-                / "nonfinite"
-                / f"batch-{trainer.global_step:06d}-{trainer.global_rank}.pt"
-            )
+            name = f"batch-{trainer.global_step:06d}-{trainer.global_rank}.pt"
+            path = Path(trainer.default_root_dir, "nonfinite", name)
             with atomic_path(path) as temporary:
                 torch.save(_plain(self._batch), temporary)
             raise ConfigError(

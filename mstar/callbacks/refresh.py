@@ -176,25 +176,18 @@ class RewardModelRefresh:
             _log.info(
                 "iteration %d: the MPRM is trained anew, on %s labelled responses", iteration, f"{made.num_responses:,}"
             )
-            self._train(policy, start, folder / "labels", check, seed, model, engine.progress, num_workers)
+            self._train(policy, folder, check, seed, engine.progress, num_workers)
             # NFS keeps a file that is still open somewhere, under another name.
             shutil.rmtree(start, ignore_errors=True)
         wait_for_all()
         return model
 
     def _train(
-        self,
-        policy: PolicyModule,
-        start: Path,
-        labels: Path,
-        check: PromptCheck,
-        seed: int,
-        output: Path,
-        progress: bool,
-        num_workers: int = 0,
+        self, policy: PolicyModule, folder: Path, check: PromptCheck, seed: int, progress: bool, num_workers: int
     ) -> None:
+        """Makes ``model`` in a folder, of the ``policy`` and the ``labels`` in it."""
         module = MPRMModule(
-            str(start),
+            str(folder / "policy"),
             lr=self.rate(policy),
             **self._module,
             dtype=name_of(policy.compute_precision.weights),
@@ -206,7 +199,7 @@ class RewardModelRefresh:
             trust_remote_code=policy.trust_remote_code,
         )
         data = StepLabelDataModule(
-            str(labels),
+            str(folder / "labels"),
             self.prompts,
             self.batch_size,
             validation_share=0.0,
@@ -227,12 +220,12 @@ class RewardModelRefresh:
                 logger=False,
                 enable_progress_bar=progress,
                 callbacks=[*([TrainingBar()] if progress else ()), StopOnSignal(requeues=False), FiniteSteps()],
-                default_root_dir=output.parent,
+                default_root_dir=folder,
                 enable_checkpointing=False,
                 enable_model_summary=False,
             )
             trainer.fit(module, data)
-        export_atomically(module, output)
+        export_atomically(module, folder / "model")
 
 
 def drop_reward_models(run: RunDirectory, earliest: int) -> None:

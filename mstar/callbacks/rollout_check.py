@@ -187,17 +187,17 @@ def _check_teacher(settings: RolloutSettings, policy: PolicyModule) -> None:
     teacher = settings.engine.own_model
     if teacher is None:
         return
-    needs = [
-        (not settings.answer_conditioned, "rollouts are drawn from the policy that is trained"),
-        (settings.refresh is not None, "rollout.refresh_reward_model labels what the policy writes"),
-    ]
-    for is_so, need in needs:
-        if is_so:
-            raise ConfigError(
-                f"rollout.engine is '{teacher}' by its address, to which no weights can be handed, but {need}: choose "
-                "TransformersEngine or VllmEngine, or take it as the teacher of a warm-up alone "
-                "(rollout.answer_conditioned, with rollout.selection random)."
-            )
+    if not settings.answer_conditioned:
+        need = "rollouts are drawn from the policy that is trained"
+    elif settings.refresh is not None:
+        need = "rollout.refresh_reward_model labels what the policy writes"
+    else:
+        return
+    raise ConfigError(
+        f"rollout.engine is '{teacher}' by its address, to which no weights can be handed, but {need}: choose "
+        "TransformersEngine or VllmEngine, or take it as the teacher of a warm-up alone "
+        "(rollout.answer_conditioned, with rollout.selection random)."
+    )
 
 
 def _check_likelihoods(settings: RolloutSettings) -> None:

@@ -116,12 +116,9 @@ def _markdown(group: PromptResponses) -> str:
     asked, gold = group.prompt.conversation, group.prompt.answer or "-"
     parts = ["**Question**", _verbatim(asked), "**Gold answer**", _verbatim(gold)]
     for scored in pick_responses(group, 4):
-        parts += [f"**{describe_outcome(scored)}**", _verbatim(_scored_text(scored))]
+        steps = [step if score is None else f"{score:.2f}  {step}" for step, score in scored_steps(scored)]
+        parts += [f"**{describe_outcome(scored)}**", _verbatim("\n".join(steps))]
     return "\n\n".join(parts)
-
-
-def _scored_text(scored: ScoredResponse) -> str:
-    return "\n".join(step if score is None else f"{score:.2f}  {step}" for step, score in scored_steps(scored))
 
 
 def _verbatim(text: str) -> str:

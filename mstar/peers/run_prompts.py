@@ -43,15 +43,12 @@ class RunPrompts:
             if (index := source.index_of(row["prompt_id"])) is None:
                 continue
             prompt = source[index]
-            if row.get("question") in (None, prompt.question) and _same_pictures(row.get("images"), prompt):
+            uris = [image.uri for image in prompt.images]
+            if row.get("question") in (None, prompt.question) and row.get("images") in (None, uris):
                 return hide_answers(prompt) if source in self._hidden else prompt
             other = True
         why = "is another one by now than when the run asked it" if other else "is in no prompt source of the run"
         raise DataError(f"the prompt '{row['prompt_id']}' {why}: mend the data, or {_GIVE}.")
-
-
-def _same_pictures(names: list[str] | None, prompt: Prompt) -> bool:
-    return names is None or names == [image.uri for image in prompt.images]
 
 
 def rollout_prompts(folder: Path) -> RunPrompts:

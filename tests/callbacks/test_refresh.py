@@ -154,8 +154,7 @@ def train(tmp_path: Path) -> Any:
         write_step_labels(tmp_path / "labels/labels-00000.parquet", labels)
         check = PromptCheck(policy.renderer, max_example_tokens=500, max_bad_share=0.25)
         refresh = RewardModelRefresh([2], prompts, batch_size=2, **settings)
-        arguments = policy, tmp_path / "policy", tmp_path / "labels", check, 0, tmp_path / "model"
-        refresh._train(*arguments, progress=False, num_workers=workers)
+        refresh._train(policy, tmp_path, check, 0, progress=False, num_workers=workers)
         return tmp_path / "model"
 
     return train

@@ -76,12 +76,13 @@ class MathVista(FileBenchmark):
         answer = clean(values["answer"])
         if not answer:
             raise DataError(f"question {pid} has no answer; the answers of the test split are not public, use testmini")
-        # VLMEvalKit's question is the official query; take it apart where that is so.
-        asked, listed = parse_question(str(values["question"]))
+        # VLMEvalKit's question is the official query, with a hint before it or choices behind; then it is taken apart.
+        text = str(values["question"]).strip()
+        asked, listed = parse_question(text)
         chosen = values["question_type"] == _MULTI_CHOICE
         choices = _choices(values["choices"]) if chosen else ()
         unit = clean(values.get("unit")) or None
-        question = asked if listed else _without_hint(str(values["question"]), asked)
+        question = asked if listed or text.casefold().startswith("hint:") else text
         if unit and f"(Unit: {unit})" not in question:
             question = f"{question} (Unit: {unit})"
         plain = render_choices(question, choices)
@@ -106,11 +107,6 @@ def _precision(values: Mapping[str, Any], answer: str) -> int:
     if match := _DECIMALS.search(str(values["question"])):
         return _NUMBERS.index(match[1].lower()) + 1
     return len(answer.partition(".")[2])
-
-
-def _without_hint(text: str, question: str) -> str:
-    """The question itself, unless the text has the official query's hint before it."""
-    return question if text.lstrip().casefold().startswith("hint:") else text.strip()
 
 
 def _choices(value: Any) -> tuple[str, ...]:
