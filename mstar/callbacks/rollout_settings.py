@@ -64,7 +64,10 @@ class RolloutSettings:
                 "rollout.balance.extra_samples follow from the verdicts on the first samples, which those of "
                 "rollout.overlap_shards do not have in time: leave one of them out."
             )
-        if self.selector.needs_reward and not self._rewards_all:
+        # An MPRM without a folder has to be made before the first iteration.
+        waits = isinstance(self.reward, MPRM) and self.reward.folder is None
+        made = self.refresh is not None and 1 in self.refresh.iterations
+        if self.selector.needs_reward and (self.reward is None or (waits and not made)):
             what, others = (
                 (f"step_rewards '{self.selector.step_rewards}' reads", "outcome")
                 if isinstance(self.selector, Advantages)
@@ -131,13 +134,6 @@ class RolloutSettings:
         """Whether what is imitated may have other weights than 1."""
         voted = self.unlabelled == "voting" and self.voting.weight is not None
         return voted or self.selector.balance.repeat_hard is not None
-
-    @property
-    def _rewards_all(self) -> bool:
-        """Whether there is a reward in every iteration; an MPRM without a folder has to be made before the first."""
-        made = self.refresh is not None and 1 in self.refresh.iterations
-        waits = isinstance(self.reward, MPRM) and self.reward.folder is None
-        return self.reward is not None and (made or not waits)
 
     @property
     def ready_reward(self) -> Reward | None:

@@ -152,10 +152,7 @@ def measure_dynamics(
     graded = by_shard(prompts, _shard_size(engine, len(prompts), _SHARD), respond, engine.group_size)
     greedy = [row[:1] for row in graded]
     samples = [row[1:] for row in graded]
-    quality = reward_quality(samples) if reward is not None else None
-    reward_pass = metrics.reward_pass_at_k(samples, reward_k) if reward is not None else None
-    greedy_accuracy = metrics.mean_accuracy(greedy)
-    pass_at_k = metrics.pass_at_k(samples)
+    greedy_accuracy, pass_at_k = metrics.mean_accuracy(greedy), metrics.pass_at_k(samples)
     return Dynamics(
         prompts=len(prompts),
         greedy_accuracy=greedy_accuracy,
@@ -165,9 +162,9 @@ def measure_dynamics(
         k=num_samples,
         pass_at_k_gap=pass_at_k - greedy_accuracy,
         majority=metrics.majority(samples),
-        reward_pass_at_k=reward_pass,
+        reward_pass_at_k=None if reward is None else metrics.reward_pass_at_k(samples, reward_k),
         reward_k=reward_k,
-        reward=quality,
+        reward=None if reward is None else reward_quality(samples),
     )
 
 
@@ -206,9 +203,8 @@ def sweep(
         ]
         drawn = draw_responses(engine, requests, "sweep")
         graded = by_leader(partial(grade_all, part, drawn, grader), engine.group_size)
-        groups = add_process_rewards(
-            [PromptResponses(p, tuple(row)) for p, row in zip(part, graded, strict=True)], reward
-        )
+        samples = [PromptResponses(p, tuple(row)) for p, row in zip(part, graded, strict=True)]
+        groups = add_process_rewards(samples, reward)
         by_temperature = [[[g.responses[first : first + num_samples]] for first in starts] for g in groups]
         return [
             [

@@ -9,8 +9,9 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -151,24 +152,23 @@ def _names(sources: Sequence[PromptSource]) -> list[str]:
     return names
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Table:
     """A source's prompts by their pictures and questions.
 
     Attributes:
-        owners: For every picture, the ids of the prompts that show it.
+        images: Every picture's name, and the ids of the prompts that show it.
         questions: For every normalised question, the ids of the prompts that ask it.
     """
 
-    images: list[str] = field(default_factory=list)
-    owners: list[list[str]] = field(default_factory=list)
-    hashes: PictureHashes = field(default_factory=lambda: PictureHashes.of(()))
-    questions: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    unreadable: list[str] = field(default_factory=list)
+    images: list[tuple[str, list[str]]]
+    hashes: PictureHashes
+    questions: dict[str, list[str]]
+    unreadable: list[str]
 
     @classmethod
     def of(cls, source: PromptSource, name: str) -> _Table:
-        table = cls()
+        questions: dict[str, list[str]] = defaultdict(list)
         # Sources that are mixed may have files of the same name in folders of their own.
         references: dict[FileImage | str, ImageReference] = {}
         owners: dict[FileImage | str, list[str]] = defaultdict(list)
@@ -177,12 +177,14 @@ class _Table:
             question = prompt.question
             for instruction in added:
                 question = question.removesuffix(f"\n{instruction}")
-            table.questions[normalise_question(question)].append(prompt.id)
+            questions[normalise_question(question)].append(prompt.id)
             for image in prompt.images:
                 key = image if isinstance(image, FileImage) else image.uri
                 references.setdefault(key, image)
                 owners[key].append(prompt.id)
+        images: list[tuple[str, list[str]]] = []
         hashes: list[tuple[str, HashBits]] = []
+        unreadable: list[str] = []
         # Pillow decodes without holding Python's lock.
         with ThreadPoolExecutor(_THREADS) as pool:
             bar = tqdm(
@@ -190,13 +192,11 @@ class _Table:
             )
             for (key, image), found in zip(references.items(), bar, strict=True):
                 if found is None:
-                    table.unreadable.append(image.uri)
-                    continue
-                table.images.append(image.uri)
-                table.owners.append(owners[key])
-                hashes.append(found)
-        table.hashes = PictureHashes.of(hashes)
-        return table
+                    unreadable.append(image.uri)
+                else:
+                    images.append((image.uri, owners[key]))
+                    hashes.append(found)
+        return cls(images, PictureHashes.of(hashes), questions, unreadable)
 
 
 def _hash(reference: ImageReference) -> tuple[str, HashBits] | None:
@@ -225,10 +225,9 @@ def _compare(train: _Table, other: _Table, name: str, max_distance: int) -> Iter
     pictures.sort(key=lambda pair: train.hashes.pixels[pair[0]] != other.hashes.pixels[pair[1]])
     for i, j, distance in pictures:
         same = train.hashes.pixels[i] == other.hashes.pixels[j]
-        for train_id in train.owners[i]:
-            for benchmark_id in other.owners[j]:
-                if (train_id, benchmark_id) in met:
-                    continue
+        (train_image, trained), (other_image, tested) = train.images[i], other.images[j]
+        for train_id, benchmark_id in product(trained, tested):
+            if (train_id, benchmark_id) not in met:
                 met.add((train_id, benchmark_id))
                 both = train_id in asked.get(benchmark_id, ())
                 kind = {
@@ -237,7 +236,7 @@ def _compare(train: _Table, other: _Table, name: str, max_distance: int) -> Iter
                     (False, True): LeakKind.SIMILAR_IMAGE_AND_QUESTION,
                     (False, False): LeakKind.SIMILAR_IMAGE,
                 }[same, both]
-                yield Leak(kind, train_id, name, benchmark_id, distance, train.images[i], other.images[j])
+                yield Leak(kind, train_id, name, benchmark_id, distance, train_image, other_image)
     for benchmark_id, train_ids in asked.items():
         for train_id in sorted(train_ids):
             if (train_id, benchmark_id) not in met:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +16,10 @@ from mstar.prompts.prompt_table import PromptRecord, PromptTable, build_table, c
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.row_files import find_files, folder_of, open_rows
 from mstar.prompts.table_prompts import EmbeddedImage
-from mstar.prompts.table_rows import Row
 from mstar.types import ImageReference, Prompt
 
 # A shorter text in a TSV's image column is the index of the row whose picture it is (VLMEvalKit's rule).
 POINTER_LENGTH: Final = 64
-# The column with a row's number, beside those of the file.
-_NUMBER: Final = "_number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +98,13 @@ def _read(
 ) -> Iterator[tuple[dict[str, Any], tuple[ImageReference, ...]]]:
     rows, reader = open_rows(str(file)), _PictureReader(image_columns, file.suffix.lower() == ".tsv")
     folder = cache_folder("benchmark", rows.fingerprint, image_columns)
-    build_table(folder, _numbered(rows), reader.record)
+    build_table(folder, rows, reader.record)
     table = PromptTable(folder, str(file))
     if (bad := next(table.bad_rows(), None)) is not None:
         raise DataError(f"'{file}': row {bad.row} cannot be read ({bad.detail}); get the file again.")
-    for row, paths in zip(_numbered(rows), table.column("images").to_pylist(), strict=True):
-        if isinstance(row, RowError):
-            continue
+    usable = (row for row in rows if not isinstance(row, RowError))
+    for number, (row, paths) in enumerate(zip(usable, table.column("images").to_pylist(), strict=True)):
         values = dict(row)
-        number = values.pop(_NUMBER)
         for name in reader.held(values):
             values[name] = ""
         if "_key" in values:
@@ -124,10 +120,6 @@ def _read(
         )
 
 
-def _numbered(rows: Iterable[Row]) -> Iterator[Row]:
-    return (row if isinstance(row, RowError) else {**row, _NUMBER: number} for number, row in enumerate(rows))
-
-
 def _uri(path: Path, number: int, place: int, count: int) -> str:
     # With its folder: those of MMMU's 30 subjects have files of the same name.
     return "/".join(path.parts[-2:]) + f"#{number}" + (f".{place}" if count > 1 else "")
@@ -139,10 +131,12 @@ class _PictureReader:
 
     Attributes:
         in_text: Whether they stand in text (base64); a short one is then no path, but the index of another row.
+        numbers: Tells rows apart, of which several may have the same pictures, or none.
     """
 
     columns: tuple[str, ...]
     in_text: bool
+    numbers: Iterator[int] = field(default_factory=count)
 
     def held(self, values: Mapping[str, Any]) -> list[str]:
         """The columns with pictures in them."""
@@ -162,4 +156,4 @@ class _PictureReader:
         if self.in_text and not all(isinstance(item, bytes) for item in found):
             raise RowError(Reason.BROKEN_IMAGE, "the text of its picture is no base64 of a known form of pictures")
         images = tuple(item.removeprefix("./") if isinstance(item, str) else item for item in found)
-        return PromptRecord(Prompt("", ""), str(values[_NUMBER]), images)
+        return PromptRecord(Prompt("", ""), str(next(self.numbers)), images)
