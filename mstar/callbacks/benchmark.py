@@ -29,7 +29,7 @@ from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
 from mstar.provenance import describe, fingerprint_prompts
 from mstar.rewards import MPRM, Aggregation, Reward, RewardHost, add_process_rewards
 from mstar.storage import PromptResponses
-from mstar.types import Prompt, Response
+from mstar.types import Prompt
 
 _OFFICIAL: Final = "official"
 _LONGEST_STEM: Final = 120
@@ -154,8 +154,14 @@ class BenchmarkCallback(Callback):
         """Answers and grades a batch of prompts; rows that an earlier run answered are graded alone."""
         answered = {p.id: found for p in prompts if (found := shards.find(p.id)) is not None}
         missing = [prompt for prompt in prompts if prompt.id not in answered]
+        count, temperature = self.num_samples, self.temperature
+        requests = [
+            Request(p, (GREEDY, *plan_samples(self.seed, stage, p.id, count, temperature, first_index=1)))
+            for p in missing
+        ]
         with policy.compute_precision.context(policy.device):
-            answered |= {p.id: row for p, row in zip(missing, self._answer(policy, missing, stage), strict=True)}
+            drawn = draw_responses(policy.engine, requests) if requests else []
+        answered |= {prompt.id: row for prompt, row in zip(missing, drawn, strict=True)}
         items = grade_items(prompts, [answered[prompt.id] for prompt in prompts], self.graders)
         graded = {item.prompt_id: (item.greedy, *item.samples) for item in items}
         shards.add([PromptResponses(prompt, graded[prompt.id]) for prompt in missing])
@@ -168,16 +174,6 @@ class BenchmarkCallback(Callback):
                 rated = add_process_rewards(groups, self.reward)
             items = [replace(item, samples=group.responses) for item, group in zip(items, rated, strict=True)]
         self._items += items
-
-    def _answer(self, policy: PolicyModule, prompts: list[Prompt], stage: str) -> list[list[Response]]:
-        requests = [
-            Request(
-                prompt,
-                (GREEDY, *plan_samples(self.seed, stage, prompt.id, self.num_samples, self.temperature, first_index=1)),
-            )
-            for prompt in prompts
-        ]
-        return draw_responses(policy.engine, requests) if requests else []
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Scores the benchmark, writes its files, and logs the scores of all questions as ``test/<metric>``."""

@@ -9,7 +9,7 @@ from mstar.atomic import write_text
 from mstar.dashboards import sections
 from mstar.dashboards.overview import headline, test_accuracies, warnings
 from mstar.dashboards.page import render
-from mstar.dashboards.run_data import RunData, read_run
+from mstar.dashboards.run_data import read_run
 from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.sample_browser import browser_payload
 from mstar.dashboards.training import label_chart, label_table, training
@@ -38,29 +38,26 @@ def write_report(
         DataError: the folder is not a run, or one of its files is damaged.
     """
     require_least("", 0, max_prompts=max_prompts)
-    path = Path(run, "report.html") if output is None else Path(output)
-    write_text(path, _render(read_run(Path(run), max_prompts), image_root))
-    return path
-
-
-def _render(run: RunData, image_root: str | None) -> str:
-    """The page; a section is there if its kind of run can have it."""
-    pictures = RunPictures(run.configs, image_root)
-    samples = [("sample", browser_payload("Step score", run.sample.prompts, pictures))] if run.evolves else []
-    for number, labels in enumerate(run.labels):
+    found = read_run(Path(run), max_prompts)
+    pictures = RunPictures(found.configs, image_root)
+    samples = [("sample", browser_payload("Step score", found.sample.prompts, pictures))] if found.evolves else []
+    for number, labels in enumerate(found.labels):
         samples.append((f"labels-{number}", browser_payload("Step label", labels.prompts, pictures)))
-    return render(
+    page = render(
         "report.html",
         {
-            "run": run,
+            "run": found,
             "now": datetime.now(UTC),
             "headline": headline,
             "warnings": warnings,
             "test_accuracies": test_accuracies,
             "numbers": sections,
-            "logged": training(run),
+            "logged": training(found),
             "label_chart": label_chart,
             "label_table": label_table,
             "samples": samples,
         },
     )
+    path = Path(run, "report.html") if output is None else Path(output)
+    write_text(path, page)
+    return path

@@ -35,7 +35,9 @@ def check_replaceable(folder: Path) -> None:
     if not place.is_dir():
         raise ConfigError(f"'{folder}' is not a folder, and an export is one: give another name.")
     with writing(place):
-        strange = list(islice(_strange_files(place), _NAMED))
+        known = _listed(place) | {MANIFEST}
+        others = (name for name in _walk(place) if name not in known and not name.startswith(f"{_UNFINISHED}/"))
+        strange = list(islice(others, _NAMED))
     if strange:
         kind = "is an export that files were added to" if (place / MANIFEST).is_file() else "is not an export"
         raise ConfigError(
@@ -98,11 +100,6 @@ def _fill(unfinished: Path, place: Path) -> None:
 def _must_stay(place: Path) -> bool:
     """Whether a folder cannot be renamed, or whoever calls would be left in the old one: a mount, a shell's folder."""
     return place.is_dir() and (os.path.ismount(place) or os.path.samefile(place, os.curdir))
-
-
-def _strange_files(place: Path) -> Iterator[str]:
-    known = _listed(place) | {MANIFEST}
-    yield from (name for name in _walk(place) if name not in known and not name.startswith(f"{_UNFINISHED}/"))
 
 
 def _listed(place: Path) -> set[str]:
