@@ -22,7 +22,6 @@ from mstar.prompts.benchmarks import BenchmarkItem
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 OURS: Final = "ours"
-_ALL: Final = ("all", "")
 _GREEDY: Final = "greedy"
 
 
@@ -137,10 +136,6 @@ def score_benchmark(
         questions[rows[item.prompt_id].question_key].append(item)
     firsts = [rows[first.prompt_id] for first, *_ in questions.values()]
     clusters = [first.cluster or first.question_key for first in firsts]
-    members: dict[tuple[str, str], list[int]] = {_ALL: list(range(len(questions)))}
-    for number, first in enumerate(firsts):
-        for facet in dict.fromkeys(first.facets):
-            members.setdefault(facet, []).append(number)
     measures = [(scoring, metric, measure) for scoring in scorings for metric, measure in _metrics(items).items()]
     views = {scoring: [[item.under(scoring) for item in same] for same in questions.values()] for scoring in scorings}
     values_QM = np.array([[measure(same) for same in views[scoring]] for scoring, _, measure in measures]).T
@@ -152,7 +147,7 @@ def score_benchmark(
 
     groups: list[tuple[str, str, int, tuple[metrics.Values, ...]]] = []
     parts: list[list[int]] = []
-    for (dimension, group), numbers in in_order(members):
+    for (dimension, group), numbers in group_by_facet([first.facets for first in firsts]):
         groups.append((dimension, group, len(numbers), interval_in([numbers])))
         if averaged and dimension == averaged:
             parts.append(numbers)
@@ -213,7 +208,11 @@ def _single_sample(rows: Sequence[ItemResult]) -> float:
     return float(correct.all(axis=0).mean())
 
 
-def in_order(members: Mapping[tuple[str, str], list[int]]) -> list[tuple[tuple[str, str], list[int]]]:
-    """Groups of questions by dimension, in the order in which the dimensions occur, and within one by name."""
+def group_by_facet(facets: Sequence[Sequence[tuple[str, str]]]) -> list[tuple[tuple[str, str], list[int]]]:
+    """The numbers of questions by their groups: all, then by dimension as these occur, and within one by name."""
+    members: dict[tuple[str, str], list[int]] = {("all", ""): list(range(len(facets)))}
+    for number, own in enumerate(facets):
+        for facet in dict.fromkeys(own):
+            members.setdefault(facet, []).append(number)
     place = {dimension: number for number, dimension in enumerate(dict.fromkeys(name for name, _ in members))}
     return sorted(members.items(), key=lambda item: (place[item[0][0]], item[0][1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mstar.errors import DataError
-from mstar.evaluation.benchmark import in_order
+from mstar.evaluation.benchmark import group_by_facet
 from mstar.generation import derive_seed
 from mstar.prompts.benchmarks import BenchmarkItem
 
@@ -160,12 +159,8 @@ def score_steps(
         thresholds = (threshold,) * len(results)
     counts_RC = np.array([_count(r, t) for r, t in zip(results, thresholds, strict=True)]).reshape(-1, 4)
     first = [_find_first(r, t) for r, t in zip(results, thresholds, strict=True)]
-    members: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for number, result in enumerate(results):
-        for facet in (("all", ""), *rows[result.prompt_id].facets):
-            members[facet].append(number)
     scores = []
-    for (dimension, group), numbers in in_order(members):
+    for (dimension, group), numbers in group_by_facet([rows[result.prompt_id].facets for result in results]):
         f1_right, f1_wrong, macro = macro_f1(counts_RC[numbers].sum(axis=0))
         low, high = _interval(counts_RC[numbers], seed, resamples)
         having = [first[n] for n in numbers if _WRONG in results[n].labels]
