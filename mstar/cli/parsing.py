@@ -97,7 +97,7 @@ class Parser(ArgumentParser):
         required = [action.dest for action in parser._actions if action.required and action.option_strings]
         option, fault = KEY.match(message), find_own_fault(ex)
         said = (
-            (f"{locate(option[1], given)}: {fault}" if option and fault else None)
+            (" ".join([f"{locate(option[1], given)}: {fault}", *_installs(message)]) if option and fault else None)
             or explain_unknown(condense(message), given, known, required)
             or explain_value(message, given)
             or explain_missing(message, given, _hints.get())
@@ -125,9 +125,12 @@ def _from_anywhere(argument: str) -> str:
 
 def condense(message: str) -> str:
     """The lines of a jsonargparse message that name the key and what is wrong with it."""
-    lines = _complaints(message)
+    return " ".join([*_complaints(message), *_installs(message)])
+
+
+def _installs(message: str) -> list[str]:
     missing = [extra for package, extra in _EXTRAS.items() if f"No module named '{package}'" in message]
-    return " ".join([*lines, *(f"Install it with pip install 'mstar[{extra}]'." for extra in missing)])
+    return [f"Install it with pip install 'mstar[{extra}]'." for extra in missing]
 
 
 def _complaints(message: str) -> list[str]:
