@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import traceback
@@ -15,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from mstar.cli.kept_settings import find_kept
 from mstar.cli.null_values import refuse_null
 from mstar.cli.option_help import asked_option, explain_option
 from mstar.cli.option_names import KEY, explain_unknown, locate, name_whole, replace_sources
@@ -24,6 +26,8 @@ from mstar.provenance import hash_code, is_own
 
 # As LightningCLI has it: a configuration may lie wherever fsspec reads (s3://bucket/run.yaml).
 set_parsing_settings(config_read_mode_fsspec_enabled=True)
+
+_log = logging.getLogger(__name__)
 
 _LONGEST: Final = 3000
 # The command line that is being parsed.
@@ -66,6 +70,11 @@ class Parser(ArgumentParser):
             _given.reset(token)
             _hints.reset(types)
         refuse_null(config)
+        for kept in find_kept(given):
+            from mstar.distributed import is_main  # which loads torch
+
+            if is_main():
+                _log.info("%s", kept)
         return config
 
     def get_defaults(self, *args: Any, **options: Any) -> Namespace:
