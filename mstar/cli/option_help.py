@@ -34,12 +34,13 @@ def asked_option(given: Sequence[str], known: Sequence[str]) -> str | None:
 def explain_option(name: str, given: Sequence[str], hints: Mapping[str, Any]) -> str:
     """The options of the class behind an option, as ``--help`` shows them.
 
-    The class is the one that the command line or its files name, else the one that the option is declared with.
+    The class is the one that the command line (behind ``.help``, too) or its files name, else the one that the option
+    is declared with.
 
     Raises:
         ConfigError: there is no such option.
     """
-    named = dict(_classes(given))
+    named = {path.removesuffix(_HELP): cls for path, cls in _classes(given)}
     parts = flag_name(name).split(".")
     size = next((size for size in range(len(parts), 0, -1) if ".".join(parts[:size]) in hints), 0)
     path = ".".join(parts[:size])

@@ -26,6 +26,8 @@ TINY = str(Path(__file__).parents[2] / "configs/tiny/evolve.yaml")
         # Which classes they are stands in the file.
         (["fit", "--config", TINY, "--data.train.help"], ["mstar.prompts.tiny_dice.TinyDice", "--data.train.split {"]),
         (["fit", "--rollout.engine.help"], ["mstar.generation.TransformersEngine"]),
+        (["fit", "--rollout.engine.help", "mstar.generation.VllmEngine"], ["--rollout.engine.max_model_len"]),
+        (["fit", "--rollout.selection.help=mstar.selection.Mixed"], ["--rollout.selection.weight WEIGHT"]),
         (["annotate", "--settings.help"], ["--settings.num_continuations NUM_CONTINUATIONS"]),
     ],
 )  # fmt: skip
