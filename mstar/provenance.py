@@ -235,12 +235,12 @@ def _hash(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def flatten(value: object, key: str = "", separator: str = ".") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as (dotted key, value), without keys that are not set."""
+def flatten(value: object, key: str = "", separator: str = ".", unset: bool = False) -> Iterator[tuple[str, Any]]:
+    """Nested mappings as (dotted key, value); with or without keys that are not set."""
     if isinstance(value, Mapping) and value:
         for name, part in value.items():
-            yield from flatten(part, f"{key}{separator}{name}" if key else str(name), separator)
-    elif value is not None:
+            yield from flatten(part, f"{key}{separator}{name}" if key else str(name), separator, unset)
+    elif unset or value is not None:
         # A key that is new in this version, with nothing as its default, is no difference.
         yield key, value
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
+from contextlib import redirect_stderr, suppress
+from itertools import accumulate
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
@@ -18,6 +21,9 @@ from mstar.memory.configuration import count_devices
 from mstar.prompts.sources import STAGE_PARTS, unused_parts
 from mstar.provenance import INCIDENTAL, flatten, hash_code
 from mstar.storage import read_json
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
 
 _log = logging.getLogger(__name__)
 
@@ -48,12 +54,13 @@ _FREE: Final = re.compile(
 _BY_SHARD: Final = re.compile(r"rollout\.init_args\.(overlap_shards|balance\.(init_args\.)?extra_samples)$")
 
 
-def check_same_run(root: Path, config: str) -> None:
+def check_same_run(root: Path, parser: ArgumentParser, config: Namespace) -> None:
     """Makes sure that a run goes on as it began.
 
     Args:
         root: The run's folder; it holds the configuration that it began with, unless it was made without one.
-        config: The present configuration, in YAML.
+        parser: The present configuration's.
+        config: The present configuration.
 
     Raises:
         ConfigError: they differ in something that the outcome depends on, or the code of one's own class does.
@@ -61,14 +68,73 @@ def check_same_run(root: Path, config: str) -> None:
     path = root / CONFIG
     if not path.exists():
         return
-    changes = find_changes(_read(path.read_text(encoding="utf-8")), _read(config))
-    before, now = read_json(root / CODE) if (root / CODE).exists() else {}, find_own_code(config)
-    changes += [f"the code of {name} was edited." for name in sorted(before.keys() & now) if before[name] != now[name]]
+    saved, text = path.read_text(encoding="utf-8"), parser.dump(config, skip_unset=False)
+    before, now = _without_unused(_read(saved)), _without_unused(_read(text))
+    changes = find_changes(before, _without_new(before, now, parser))
+    old, new = read_json(root / CODE) if (root / CODE).exists() else {}, find_own_code(text)
+    changes += [f"the code of {name} was edited." for name in sorted(old.keys() & new) if old[name] != new[name]]
     if changes:
+        way_out = ""
+        if _has_lost(before, now):
+            version = re.match(r"# (mstar .+)", saved)
+            way_out = (
+                " What this version does not have cannot be set back: go on with the one that the run was made with"
+                f"{f' ({version[1]})' if version else ''}, or export its checkpoint (mstar export) and start a new run "
+                "from that (model.model_name)."
+            )
         raise ConfigError(
             f"the run in '{root}' cannot go on with another configuration: {' '.join(changes)} Set this back to go on, "
-            "or choose another trainer.default_root_dir (or remove that folder) to start a new run."
+            f"or choose another trainer.default_root_dir (or remove that folder) to start a new run.{way_out}"
         )
+
+
+def _without_new(before: Mapping[str, Any], now: Mapping[str, Any], parser: ArgumentParser) -> Mapping[str, Any]:
+    """The present configuration without options that the run's version did not have, where they have their defaults."""
+    there = {key for key, value in flatten(before, unset=True) if value != {}}
+    # A part that was switched off is there, too.
+    values = {key: value for key, value in flatten(now) if not _is_in(key, there)}
+    if not values:
+        return now
+    defaults: dict[str, Any] = {}
+    # The parser exits where there is no default.
+    with suppress(SystemExit), redirect_stderr(io.StringIO()):
+        filled = parser.parse_object(_without(now, values.keys()))
+        defaults = dict(flatten(_read(parser.dump(filled, skip_unset=False))))
+    new = {key for key, value in values.items() if key in defaults and defaults[key] == value}
+    fixed = [key.replace(".init_args", "") for key in sorted(new) if not _may_change(key, {})]
+    if fixed and is_main():
+        _log.info("the run began without these options, which have their defaults: %s", ", ".join(fixed))
+    return _without(now, new)
+
+
+def _without(config: Mapping[str, Any], keys: Set[str], key: str = "") -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in config.items():
+        path = f"{key}.{name}".lstrip(".")
+        part = _without(value, keys, path) if isinstance(value, Mapping) else value
+        if path not in keys and not (part == {} and value):
+            kept[name] = part
+    return kept
+
+
+def _has_lost(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a run began with options or classes that there are no more."""
+    there = {key for key, _ in flatten(now, unset=True)}
+    gone = any(not (_is_in(key, there) or _may_change(key, {})) for key, _ in flatten(before))
+    return gone or not all(_can_be_found(path) for _, path in _classes(before))
+
+
+def _is_in(key: str, there: Set[str]) -> bool:
+    """Whether a key, or a part that it is in, is among some."""
+    return not there.isdisjoint(accumulate(key.split("."), "{}.{}".format))
+
+
+def _can_be_found(path: str) -> bool:
+    try:
+        resolve_name(path)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    return True
 
 
 def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

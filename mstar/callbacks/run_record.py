@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
+import mstar
 from mstar.atomic import write_text
 from mstar.callbacks.config_check import CODE, CONFIG, find_own_code
 from mstar.provenance import flatten
@@ -45,7 +48,7 @@ class RunRecord(SaveConfigCallback):
             for unfinished in filter(Path.is_file, list(root.glob(pattern))):
                 unfinished.unlink()
         text = self.parser.dump(self.config, skip_unset=False)
-        write_text(root / CONFIG, text)
+        write_text(root / CONFIG, f"# {_describe_version()}\n{text}")
         if own := find_own_code(text):
             write_json(root / CODE, own)
         for logger in trainer.loggers:
@@ -113,12 +116,24 @@ def find_finished(root: Path, trainer: Trainer) -> str | None:
     # Without epochs, Lightning chooses.
     epochs = done["max_epochs"] if trainer.max_epochs is None else trainer.max_epochs
     limits = {"max_steps": trainer.max_steps, "max_epochs": epochs, "max_time": None if used is None else used[1]}
-    reached = {"max_steps": done["steps"], "max_epochs": done["epochs"], "max_time": done["seconds"]}
+    # The earliest versions wrote neither the time nor what ended it.
+    reached = {"max_steps": done["steps"], "max_epochs": done["epochs"], "max_time": done.get("seconds")}
     for name, limit in limits.items():
         if limit is not None and reached[name] is not None and 0 <= limit <= reached[name]:
             return f"trainer.{name}"
-    ended_by: str = done["limit"]
+    ended_by: str = done.get("limit", "")
     # A callback that is no longer there ends nothing.
     names = {type(callback).__name__ for callback in trainer.callbacks}  # type: ignore[attr-defined]
     again = ended_by.startswith("trainer.") or ended_by in names
     return ended_by if again and all(limit == done[name] for name, limit in limits.items()) else None
+
+
+def _describe_version() -> str:
+    """The version of mstar, with the commit where it lies in a checkout."""
+    folder, commit = Path(mstar.__file__).resolve().parents[1], ""
+    if (folder / ".git").exists():
+        command = ["git", "--no-optional-locks", "-C", str(folder), "describe", "--always", "--dirty"]
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed
+            commit = done.stdout.strip()
+    return f"mstar {mstar.__version__}" + (f", commit {commit}" if commit else "")

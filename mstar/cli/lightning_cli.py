@@ -327,7 +327,7 @@ class MstarCLI(LightningCLI):
                 raise ConfigError(" ".join(str(error).split())) from error
 
     def _check_same_run(self, root: Path) -> None:
-        check_same_run(root, self._parser("fit").dump(self.config["fit"], skip_unset=False))
+        check_same_run(root, self._parser("fit"), self.config["fit"])
 
 
 def runs_on_cuda(accelerator: object) -> bool:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from mstar.callbacks.config_check import find_changes
+from mstar.callbacks.config_check import check_same_run, find_changes
+from mstar.cli.parsing import Parser
+from mstar.errors import ConfigError
 
 BEFORE: dict[str, Any] = {
     "seed_everything": 0,
@@ -169,3 +175,43 @@ def test_a_warm_up_without_a_part_of_its_own_takes_the_one_of_training() -> None
         *(changed("data.init_args", {"stage": "warmup", "sources": {"train": {"size": size}}}) for size in (3, 4))
     )
     assert change == "data.sources.train.size was 3 and is now 4."
+
+
+@dataclass(frozen=True)
+class Part:
+    share: float = 0.5
+
+
+class Model:
+    def __init__(self, lr: float, head: int = 64, part: Part = Part(), loss: str | None = None) -> None:
+        pass
+
+
+def check(root: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    parser = Parser()
+    parser.add_argument("--model", type=Model)
+    path = f"{__name__}.Model"
+    saved = yaml.safe_dump({"model": {"class_path": path, "init_args": before}})
+    (root / "config.yaml").write_text(f"# mstar 0.1.0, commit abc\n# lightning\n{saved}")
+    check_same_run(root, parser, parser.parse_object({"model": {"class_path": path, "init_args": now}}))
+
+
+def test_options_that_the_run_s_version_did_not_have_may_have_their_defaults(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        check(tmp_path, {"lr": 1.0, "part": {"share": 0.5}}, {"lr": 1.0})
+        assert caplog.messages == ["the run began without these options, which have their defaults: model.head"]
+    check(tmp_path, {"lr": 1.0, "head": 64, "loss": None}, {"lr": 1.0})
+    with pytest.raises(ConfigError, match=r"configuration: model\.part\.share was not set and is now 0\.25\. Set this"):
+        check(tmp_path, {"lr": 1.0}, {"lr": 1.0, "part": {"share": 0.25}})
+    # What was switched off is not what was not there, and an option without a default has none.
+    with pytest.raises(ConfigError, match=r"model\.head was not set and is now 64\. model\.lr was not set "):
+        check(tmp_path, {"head": None}, {"lr": 1.0})
+
+
+def test_what_this_version_does_not_have_cannot_be_set_back(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"old was 1 and is now not set\. .* with \(mstar 0\.1\.0, commit abc\), or"):
+        check(tmp_path, {"lr": 1.0, "old": 1}, {"lr": 1.0})
+    with pytest.raises(ConfigError, match=r"model\.lr was 2\.0 and is now 1\.0\. .* to start a new run\.$"):
+        check(tmp_path, {"lr": 2.0, "old": None}, {"lr": 1.0})

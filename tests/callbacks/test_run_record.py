@@ -10,7 +10,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from mstar.callbacks.run_record import RunRecord
+from mstar import __version__
+from mstar.callbacks.run_record import RunRecord, find_finished
 
 
 class Scored(BoringModel):
@@ -51,3 +52,20 @@ def test_what_every_epoch_reached_is_written_down(tmp_path: Path) -> None:
     (tmp_path / "validation.json").write_text(json.dumps({name: reached[name] for name in "12"} | {"7": {}}))
     assert fit(tmp_path, 3, str(tmp_path / "2.ckpt")) == reached
     assert fit(tmp_path, 1) == {"1": reached["1"]}
+
+
+def test_a_run_says_which_version_it_was_made_with(tmp_path: Path) -> None:
+    parser = LightningArgumentParser()
+    parser.add_argument("--seed", type=int, default=3)
+    RunRecord(parser, parser.get_defaults()).save_config(
+        Trainer(default_root_dir=tmp_path, logger=False), Scored(), "fit"
+    )
+    first, *others = (tmp_path / "config.yaml").read_text().splitlines()
+    assert first.startswith(f"# mstar {__version__}")
+    assert others[-1] == "seed: 3"
+
+
+def test_what_the_earliest_versions_wrote_of_a_finished_run_is_read(tmp_path: Path) -> None:
+    (tmp_path / "finished.json").write_text('{"epochs": 4, "steps": 12, "max_epochs": 4, "max_steps": -1}')
+    limits = [find_finished(tmp_path, Trainer(max_epochs=epochs, logger=False)) for epochs in (4, 5)]
+    assert limits == ["trainer.max_epochs", None]
