@@ -157,9 +157,9 @@ def fields_of(name: str) -> list[str]:
 def _fill(template: str, values: Mapping[str, Any]) -> str | None:
     """The path that a template makes of a row; None if one of its columns is empty."""
     parts = {name: read_text(look_up(values, name), name) for name in fields_of(template)}
-    return (
-        _FIELD.sub(lambda field: parts[field[1]].zfill(int(field[2] or 0)), template) if all(parts.values()) else None
-    )
+    if not all(parts.values()):
+        return None
+    return _FIELD.sub(lambda field: parts[field[1]].zfill(int(field[2] or 0)), template)
 
 
 def _items(value: Any) -> Iterator[Any]:

@@ -182,25 +182,24 @@ def decode_image(source: Path | bytes, name: str, limits: PixelLimits = NO_LIMIT
         raise DataError(f"The image '{name}' cannot be decoded ({error}); replace or remove it.") from error
 
 
-def open_image(uri: str, root: str | None = None) -> Image.Image:
+def open_image(uri: str, root: str = ".") -> Image.Image:
     """Loads a picture by the URI that a run directory holds.
 
     Args:
         uri: ``<task>:<split>/<seed>/<index>`` for a generated picture of the task ``tiny-dice``, ``charts`` or
             ``digits``, else a path relative to ``root``.
-        root: The folder of the picture files; the working directory where it is None.
+        root: The folder of the picture files.
 
     Raises:
         DataError: the picture does not exist or cannot be decoded.
     """
     task, colon, _ = uri.partition(":")
     if not colon or task not in _GENERATED:
-        place = Path("." if root is None else root, uri)
-        if _EMBEDDED.fullmatch(uri) and not place.exists():
+        if _EMBEDDED.fullmatch(uri) and not Path(root, uri).exists():
             raise DataError(
                 f"The picture '{uri}' is inside the data set, not in a file of its own, and the data set is not found."
             )
-        return FileImage(uri, "." if root is None else root).load()
+        return FileImage(uri, root).load()
     kind = _GENERATED[task]
     match = _GENERATED_URI.fullmatch(uri)
     if match is None or match[1] not in kind.splits:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -180,6 +180,7 @@ def quarantine_shard(
         PutAside(name, counts, total, path.parent, rows[0].detail).check(max_bad_share, key)
 
 
+@dataclass(eq=False, slots=True)
 class QuarantineFile:
     """What is put aside while data is in use: every row once, too many are an error.
 
@@ -187,16 +188,13 @@ class QuarantineFile:
     rows of the data that this process goes through; for the other arguments see ``PutAside``.
     """
 
-    def __init__(
-        self, path: Path, name: str, total: int, max_bad_share: float | None, key: str = "max_bad_share"
-    ) -> None:
-        self.path = path
-        self.name = name
-        self.total = total
-        self.max_bad_share = max_bad_share
-        self.key = key
-        self._offset = 0
-        self._reasons: dict[int, Reason] = {}
+    path: Path
+    name: str
+    total: int
+    max_bad_share: float | None
+    key: str = "max_bad_share"
+    _offset: int = field(default=0, init=False)
+    _reasons: dict[int, Reason] = field(default_factory=dict, init=False)
 
     def clear(self) -> None:
         """Forgets what an earlier run put aside."""

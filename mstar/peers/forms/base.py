@@ -114,6 +114,11 @@ def judged_steps(row: LabelledSteps) -> list[dict[str, str]]:
     return marked_turns(row.prompt, [Turn("system", INSTRUCTION), *turns])
 
 
+def judged_row(row: LabelledSteps, pictures: Pictures) -> Row:
+    """The same with the paths of the pictures."""
+    return message_row(judged_steps(row), row.prompt, pictures)
+
+
 def paths(prompt: Prompt, pictures: Pictures) -> list[str]:
     """The paths of a prompt's pictures."""
     return [pictures.path(image) for image in prompt.images]

@@ -12,7 +12,7 @@ from mstar.peers.forms.base import (
     PeerTable,
     Row,
     answered,
-    judged_steps,
+    judged_row,
     marked_turns,
     message_row,
     require_text,
@@ -48,10 +48,6 @@ def _pair(row: Pair, pictures: Pictures) -> Row:
     return {**made, "chosen": chosen, "rejected": rejected}
 
 
-def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
-    return message_row(judged_steps(row), row.prompt, pictures)
-
-
 def _describe(files: Mapping[str, int], folder: Path) -> Mapping[str, Any]:
     described = {}
     for name in files:
@@ -70,7 +66,7 @@ LLAMA_FACTORY: Final = PeerForm(
     {
         Kept: PeerTable("sft.jsonl", _kept),
         Pair: PeerTable(_PREFERENCE, _pair),
-        LabelledSteps: PeerTable("steps.jsonl", _steps),
+        LabelledSteps: PeerTable("steps.jsonl", judged_row),
     },
     _describe,
 )

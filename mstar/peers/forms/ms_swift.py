@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, message_row, require_text
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_row, message_row, require_text
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 
@@ -23,14 +23,10 @@ def _pair(row: Pair, pictures: Pictures) -> Row:
     return {**made, "rejected_response": require_text(row.rejected)}
 
 
-def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
-    return message_row(judged_steps(row), row.prompt, pictures)
-
-
 MS_SWIFT: Final = PeerForm(
     {
         Kept: PeerTable("sft.jsonl", _kept),
         Pair: PeerTable("preference.jsonl", _pair),
-        LabelledSteps: PeerTable("steps.jsonl", _steps),
+        LabelledSteps: PeerTable("steps.jsonl", judged_row),
     }
 )

@@ -26,7 +26,6 @@ _TASKS: Final = {
 _GROUPS: Final = (
     "task", "skills", "context", "category", "grade", "source", "question_type", "answer_type", "language",
 )  # fmt: skip
-_MULTI_CHOICE: Final = "multi_choice"
 _NUMBERS: Final = ("one", "two", "three", "four")
 _DECIMALS: Final = re.compile(rf"floating-point number with ({'|'.join(_NUMBERS)}) decimal", re.IGNORECASE)
 
@@ -79,7 +78,7 @@ class MathVista(FileBenchmark):
         # VLMEvalKit's question is the official query, with a hint before it or choices behind; then it is taken apart.
         text = str(values["question"]).strip()
         asked, listed = parse_question(text)
-        chosen = values["question_type"] == _MULTI_CHOICE
+        chosen = values["question_type"] == AnswerType.MULTI_CHOICE
         choices = _choices(values["choices"]) if chosen else ()
         unit = clean(values.get("unit")) or None
         question = asked if listed or text.casefold().startswith("hint:") else text
