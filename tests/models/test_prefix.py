@@ -13,7 +13,7 @@ import torch
 from mstar.generation import Request, Sample, TransformersEngine
 from mstar.models.prefix import encode_prefix, extend, logits_of
 from mstar.types import Prompt
-from tests.family_checks import PROMPTS, check_shared_prefill, plain_forward
+from tests.family_checks import PROMPTS, check_shared_prefill, plain_forward, plain_generate
 
 
 @pytest.fixture
@@ -61,13 +61,4 @@ def test_the_engine_runs_on_a_model_with_three_position_planes(qwen: Any) -> Non
     greedy = Sample(0, 0.0, 0)
     together = engine.generate([Request(prompt, (greedy,)) for prompt in PROMPTS])
     for prompt, (response,) in zip(PROMPTS, together, strict=True):
-        inputs = qwen.renderer.prompt_inputs([prompt])
-        tokens = qwen.model.generate(
-            input_ids=inputs.ids_BT,
-            attention_mask=inputs.mask_BT,
-            do_sample=False,
-            max_new_tokens=8,
-            suppress_tokens=list(qwen.renderer.banned_ids),
-            **inputs.extras,
-        )[0, inputs.ids_BT.shape[1] :]
-        assert response.text == qwen.renderer.decode(tokens.tolist())
+        assert response.text == qwen.renderer.decode(plain_generate(qwen.model, qwen.renderer, prompt, 8))
