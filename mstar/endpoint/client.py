@@ -106,7 +106,6 @@ class ChatClient:
         self._stopped.clear()
         found: dict[int, Answer | Refusal] = {}
         pending: dict[Future[Answer | Refusal], int] = {}
-        whole = False
         with ThreadPoolExecutor(self.traffic.concurrency) as pool:
             try:
                 for number, body in enumerate(bodies):
@@ -114,13 +113,12 @@ class ChatClient:
                     # Pictures of those that wait fill memory.
                     _collect(pending, found, done, 2 * self.traffic.concurrency)
                 _collect(pending, found, done, 1)
-                whole = True
-            finally:
-                if not whole:
-                    self._stopped.set()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    wait([future for future in pending if future.running()], timeout=_PARTING)
-                    self._hang_up()
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                wait([future for future in pending if future.running()], timeout=_PARTING)
+                self._hang_up()
+                raise
         return [found[number] for number in range(len(found))]
 
     def ask_judge(self, questions: Iterable[list[dict[str, Any]]], length: int) -> list[str | None]:

@@ -12,11 +12,11 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import httpx2
 import torch
@@ -25,8 +25,6 @@ from torch import Tensor
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.generation.vllm_server import ServerLostError, VllmServer, read_answer
 from mstar.generation.weight_files import read_weights
-
-T = TypeVar("T")
 
 _CONNECT: Final = 10.0
 
@@ -47,7 +45,7 @@ class WeightSender:
         Raises:
             ServerLostError: the server does not answer, or the transfer failed.
         """
-        await self._in_thread(lambda: self._transfer(folder, "load"))
+        await self._in_thread(folder, "load")
 
     async def compare(self, folder: Path) -> list[dict[str, Any]]:
         """Sends them again, for each worker to compare what it holds with them, exactly; raises as ``send``.
@@ -55,7 +53,7 @@ class WeightSender:
         Returns:
             What ``WeightExtension.mstar_compare_sent`` does, of each worker.
         """
-        return await self._in_thread(lambda: self._transfer(folder, "compare"))
+        return await self._in_thread(folder, "compare")
 
     def close(self) -> None:
         """Leaves the group; a transfer that hangs ends with that."""
@@ -91,14 +89,14 @@ class WeightSender:
         info = vllms.NCCLTrainerInitInfo(master_address=host, master_port=port, world_size=workers + 1, rank=0)
         return vllms.NCCLTrainerWeightTransferEngine.trainer_init(info, client=routes, source=source)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Runs something that may hang, as NCCL does if the other side ends; asyncio would wait for its own threads."""
-        done: Future[T] = Future()
+    async def _in_thread(self, folder: Path, aim: str) -> list[dict[str, Any]]:
+        """Runs a transfer, which may hang, as NCCL does if the other side ends; asyncio would wait for its threads."""
+        done: Future[list[dict[str, Any]]] = Future()
         done.set_running_or_notify_cancel()
 
         def run() -> None:
             try:
-                done.set_result(work())
+                done.set_result(self._transfer(folder, aim))
             except BaseException as error:  # handed on to whoever waits
                 done.set_exception(error)
 

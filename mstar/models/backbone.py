@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -268,13 +268,10 @@ def _stored_dtype(name: str, revision: str | None) -> str | None:
     """The one type that the floating numbers in a model's weight files have; None if there are several or no files."""
     from transformers.utils.hub import cached_file
 
-    def find(file: str) -> str | None:
-        found: str | None = cached_file(
-            name, file, revision=revision, _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )  # fmt: skip
-        return found
-
+    find = partial(
+        cached_file, name, revision=revision, _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )  # fmt: skip
     index = find("model.safetensors.index.json")
     names = {"model.safetensors"} if index is None else set(read_json(Path(index))["weight_map"].values())
     kinds = set()
@@ -321,9 +318,7 @@ def load_renderer(
 
 def find_positions(model: Any) -> int | None:
     """How many tokens a model can read and write in all, by its configuration; None if it does not say."""
-    if model is None:
-        return None
-    text = model.config.get_text_config()
+    text = None if model is None else model.config.get_text_config()
     positions: int | None = getattr(text, "max_position_embeddings", None)
     if positions is None:
         return None

@@ -7,8 +7,8 @@ as the token itself: a separate product for its adapter, and under autocast a co
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -35,15 +35,13 @@ def decoding_weights(model: nn.Module, adapters: AdapterUse) -> Iterator[None]:
         model: The model; sharded weights must be whole. It must not be trained, saved or given new weights meanwhile.
         adapters: Whether adapters are merged. Those of weights in 4 bits always stay apart.
     """
-    undo: list[Callable[[], None]] = []
-    try:
+    with ExitStack() as undo:
         with torch.no_grad():
-            if adapters == "merged":
-                for parent, name, layer in _adapted(model):
-                    merged = _merged(layer)
-                    if merged is not None:
-                        undo.append(_replace(layer.base_layer._parameters, "weight", merged))
-                        undo.append(_replace(parent._modules, name, layer.base_layer))
+            for parent, name, layer in _adapted(model) if adapters == "merged" else ():
+                merged = _merged(layer)
+                if merged is not None:
+                    _replace(undo, layer.base_layer._parameters, "weight", merged)
+                    _replace(undo, parent._modules, name, layer.base_layer)
             copies: dict[int, nn.Parameter] = {}
             for linear in _converted(model):
                 for name, parameter in list(linear._parameters.items()):
@@ -51,11 +49,8 @@ def decoding_weights(model: nn.Module, adapters: AdapterUse) -> Iterator[None]:
                         if id(parameter) not in copies:
                             copy = parameter.to(_decoding_type(parameter))
                             copies[id(parameter)] = nn.Parameter(copy, requires_grad=False)
-                        undo.append(_replace(linear._parameters, name, copies[id(parameter)]))
+                        _replace(undo, linear._parameters, name, copies[id(parameter)])
         yield
-    finally:
-        for restore in reversed(undo):
-            restore()
 
 
 def _decoding_type(weight: Tensor) -> torch.dtype:
@@ -103,12 +98,7 @@ def _converted(model: nn.Module) -> list[nn.Linear]:
     ]
 
 
-def _replace(holder: dict[str, Any], name: str, value: Any) -> Callable[[], None]:
-    """Puts a value in place of another; what is returned puts the other back."""
-    before = holder[name]
+def _replace(undo: ExitStack, holder: dict[str, Any], name: str, value: Any) -> None:
+    """Puts a value in place of another, which comes back with ``undo``."""
+    undo.callback(holder.__setitem__, name, holder[name])
     holder[name] = value
-
-    def restore() -> None:
-        holder[name] = before
-
-    return restore

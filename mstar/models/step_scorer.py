@@ -103,13 +103,11 @@ class StepScorer(ResponseScorer):
         """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _DESCRIPTION).unlink(missing_ok=True)
-        parts = None if state is None else {part: _part(state, f"{part}.") for part in ("backbone", "head")}
-        own_state = None if parts is None else parts["backbone"]
-        save_model(self.backbone, renderer, folder, state=own_state, dtype=dtype, base=base)
-        own = self.head.state_dict() if parts is None else parts["head"]
-        head = {name: value.detach().cpu().contiguous() for name, value in own.items()}
+        of_backbone = None if state is None else _part(state, "backbone.")
+        save_model(self.backbone, renderer, folder, state=of_backbone, dtype=dtype, base=base)
+        of_head = self.head.state_dict() if state is None else _part(state, "head.")
         with atomic_path(folder / _HEAD) as temporary:
-            save_file(head, temporary)
+            save_file({name: value.detach().cpu().contiguous() for name, value in of_head.items()}, temporary)
         description = {
             "format": _FORMAT,
             "step_logprob_features": self.step_logprob_features,
