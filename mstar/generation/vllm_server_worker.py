@@ -20,21 +20,20 @@ if TYPE_CHECKING:
 
 
 class WeightExtension:
-    """Methods that ``VllmServerEngine`` calls; what they return is JSON."""
+    """Methods that ``VllmServerEngine`` calls of vLLM's worker; what they return is JSON."""
 
-    def mstar_describe(self) -> dict[str, Any]:
+    def mstar_describe(self: Any) -> dict[str, Any]:
         """The family and the sizes of the model that this worker runs, and how its processor prepares pictures."""
         from transformers import AutoProcessor
 
-        worker: Any = self
-        config = worker.vllm_config.model_config
+        config = self.vllm_config.model_config
         auto: Any = AutoProcessor
         # As vLLM loads it; another model than the policy's may have none.
         origin = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         processor = auto.from_pretrained(config.model, **origin) if config.is_multimodal_model else None
         return model_sizes(config.hf_config) | {"pictures": picture_settings(processor)}
 
-    def mstar_load_weights(self, folder: str) -> dict[str, Any]:
+    def mstar_load_weights(self: Any, folder: str) -> dict[str, Any]:
         """Takes the weights in a folder.
 
         Args:
@@ -43,27 +42,25 @@ class WeightExtension:
         Returns:
             ``fingerprint`` of what was read; None if there is nothing.
         """
-        worker: Any = self
         if not any(Path(folder).glob("*.safetensors")):
             return {"fingerprint": None}
         fingerprint = WeightsFingerprint()
-        worker.reload_weights(weights_iterator=read_weights(Path(folder), fingerprint))
+        self.reload_weights(weights_iterator=read_weights(Path(folder), fingerprint))
         return {"fingerprint": str(fingerprint)}
 
-    def mstar_compare_weights(self, folder: str) -> dict[str, Any]:
+    def mstar_compare_weights(self: Any, folder: str) -> dict[str, Any]:
         """Compares all weights that this worker computes with with those in a folder, each exactly.
 
         Returns:
             ``fingerprint`` of what was read; ``compared``, how many tensors; ``different``, the names of those that are
             not equal.
         """
-        worker: Any = self
-        held = HeldWeights(worker.model_runner.get_model(), worker.vllm_config.model_config.dtype)
+        held = HeldWeights(self.model_runner.get_model(), self.vllm_config.model_config.dtype)
         fingerprint = WeightsFingerprint()
         compared, different = compare_named(held, read_weights(Path(folder), fingerprint))
         return {"fingerprint": str(fingerprint), "compared": compared, "different": different}
 
-    def mstar_compare_sent(self, update_info: dict[str, Any]) -> dict[str, Any]:
+    def mstar_compare_sent(self: Any, update_info: dict[str, Any]) -> dict[str, Any]:
         """Compares all weights that this worker computes with with those that are sent to it meanwhile, each exactly.
 
         Args:
@@ -72,10 +69,9 @@ class WeightExtension:
         Returns:
             As ``mstar_compare_weights``, without a fingerprint.
         """
-        worker: Any = self
-        engine, held = worker.weight_transfer_engine, worker.model_runner.get_model()
+        engine, held = self.weight_transfer_engine, self.model_runner.get_model()
         model = engine.model
-        comparing = engine.model = _Comparing(HeldWeights(held, worker.vllm_config.model_config.dtype))
+        comparing = engine.model = _Comparing(HeldWeights(held, self.vllm_config.model_config.dtype))
         try:
             engine.receive_weights(engine.parse_update_info(update_info))
         finally:

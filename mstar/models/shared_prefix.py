@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionCacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -81,6 +81,9 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     it cannot be used where gradients are computed.
     """
 
+    keys: Any
+    values: Any
+
     def __init__(self, layer: Any, places: Places) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         # The names and the meaning of these attributes are those of the base class; keys and values are the new ones.
@@ -101,13 +104,11 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def get_seq_length(self) -> int:
         """Prompt tokens and new tokens."""
-        keys: Any = self.keys
-        return int(self.prompt_keys.shape[-2] + keys.shape[-2])
+        return int(self.prompt_keys.shape[-2] + self.keys.shape[-2])
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Appends the keys and values of new tokens, and returns those of all new tokens alone."""
-        keys: Any = self.keys
-        start = keys.shape[-2]
+        start = self.keys.shape[-2]
         end = start + key_states.shape[-2]
         if end > self._buffers[0].shape[-2]:
             self._make_room(self._num_rows, end + _ROOM)
@@ -115,13 +116,11 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             buffer[: self._num_rows, :, start:end] = new
         self._show(end)
         self.waiting = True
-        grown: Any = (self.keys, self.values)
-        return grown  # type: ignore[no-any-return]
+        return self.keys, self.values
 
     def replace_rows(self, targets_N: Tensor, sources_N: Tensor, num_rows: int) -> None:
         """Copies rows over others, then keeps the first ``num_rows``."""
-        keys: Any = self.keys
-        length = keys.shape[-2]
+        length = self.keys.shape[-2]
         if num_rows > len(self._buffers[0]):
             self._make_room(2 * num_rows, self._buffers[0].shape[-2])
         for buffer in self._buffers:
@@ -131,8 +130,7 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._show(length)
 
     def _make_room(self, num_rows: int, num_tokens: int) -> None:
-        shown: Any = (self.keys, self.values)
-        for number, old in enumerate(shown):
+        for number, old in enumerate((self.keys, self.values)):
             buffer = old.new_empty(num_rows, old.shape[1], num_tokens, old.shape[3])
             buffer[: old.shape[0], :, : old.shape[2]] = old
             self._buffers[number] = buffer
@@ -140,18 +138,16 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def attend(self, query: Tensor, bias: Tensor, scaling: float) -> Tensor:
         """The attention of one new token a row (R, H, 1, D), with a bias (R, 1, 1, T + S) that masks; (R, 1, H, D)."""
         self.waiting = False
-        keys: Any = self.keys
-        values: Any = self.values
         num_rows, num_heads, _, size = query.shape
         heads, length = self.prompt_keys.shape[1:3]
         query_RKGD = query.reshape(num_rows, heads, num_heads // heads, size) * scaling
         to_prompt = self.places.take_up(self.places.lay_out(query_RKGD) @ self.prompt_keys.transpose(-1, -2))
-        to_new = query_RKGD @ keys.transpose(-1, -2)
+        to_new = query_RKGD @ self.keys.transpose(-1, -2)
         scores_RKGT = torch.cat([to_prompt, to_new], dim=-1) + bias
         weights_RKGT = scores_RKGT.softmax(-1, dtype=torch.float32).to(query.dtype)
         of_prompt = self.places.lay_out(weights_RKGT[..., :length]) @ self.prompt_values
-        output_RKGD = self.places.take_up(of_prompt) + weigh(weights_RKGT[..., length:], values)
-        attended: Tensor = output_RKGD.reshape(num_rows, 1, num_heads, values.shape[-1])
+        output_RKGD = self.places.take_up(of_prompt) + weigh(weights_RKGT[..., length:], self.values)
+        attended: Tensor = output_RKGD.reshape(num_rows, 1, num_heads, self.values.shape[-1])
         return attended
 
 
@@ -176,14 +172,13 @@ def reserved(num_tokens: int) -> int:
     return length
 
 
-def can_share(model: nn.Module, cache: DynamicCache) -> bool:
+def can_share(model: Any, cache: DynamicCache) -> bool:
     """Whether a model decodes rightly from shared prompts: it lets its attention be replaced, and has a plain one."""
-    model_: Any = model
-    config: Any = model_.config.get_text_config(decoder=True)
+    config: Any = model.config.get_text_config(decoder=True)
     plain = config._attn_implementation in {"sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4"}
     return (
         plain
-        and bool(getattr(model_, "_supports_attention_backend", False))
+        and bool(getattr(model, "_supports_attention_backend", False))
         and getattr(config, "attn_logit_softcapping", None) is None
         and getattr(config, "kv_lora_rank", None) is None  # what such a model keeps is not yet its keys and values
         and any(type(layer) is DynamicLayer for layer in cache.layers)
@@ -206,7 +201,7 @@ def share(cache: DynamicCache, owner_R: Tensor) -> None:
 
 
 @contextmanager
-def decoding(model: nn.Module, cache: DynamicCache) -> Iterator[None]:
+def decoding(model: Any, cache: DynamicCache) -> Iterator[None]:
     """Inside, the model's forward pass attends to shared prompts where the cache has them.
 
     Raises:
@@ -216,8 +211,7 @@ def decoding(model: nn.Module, cache: DynamicCache) -> Iterator[None]:
     if not shared:
         yield
         return
-    model_: Any = model
-    config: Any = model_.config.get_text_config(decoder=True)
+    config: Any = model.config.get_text_config(decoder=True)
     before = config._attn_implementation
     token = _cache.set(cache)
     config._attn_implementation = _NAME
@@ -231,10 +225,9 @@ def decoding(model: nn.Module, cache: DynamicCache) -> Iterator[None]:
 
 
 def _attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **kwargs: Any
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    module_: Any = module
-    layer = _cache.get().layers[module_.layer_idx]
+    layer = _cache.get().layers[module.layer_idx]
     if not isinstance(layer, SharedPrefixLayer):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     if key is not layer.keys:
