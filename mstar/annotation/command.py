@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from mstar.annotation.annotation import Annotation
 from mstar.annotation.annotator import annotate
@@ -123,8 +122,7 @@ def annotate_policy(
                 announce("policy", precision, kernel_of(model))
                 reader = load_renderer(policy, model, trust_remote_code=trust_remote_code, revision=revision)
                 longest = None if max_prompt_tokens is None else max_prompt_tokens + engine.max_new_tokens
-                untyped: Any = model
-                engine.expect(untyped.config.model_type, longest)
+                engine.expect(model.config.model_type, longest)
                 engine.start(model, reader)
                 made_by, computed_in = fingerprint_model(model), str(precision)
             engine.work_in(Path(output))

@@ -51,7 +51,7 @@ def _find(place: str) -> Callable[..., object]:
     if "transformers" in sys.modules:
         from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()
     return found
 
 

@@ -27,10 +27,9 @@ class WeightExtension:
         from transformers import AutoProcessor
 
         config = self.vllm_config.model_config
-        auto: Any = AutoProcessor
         # As vLLM loads it; another model than the policy's may have none.
         origin = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-        processor = auto.from_pretrained(config.model, **origin) if config.is_multimodal_model else None
+        processor = AutoProcessor.from_pretrained(config.model, **origin) if config.is_multimodal_model else None
         return model_sizes(config.hf_config) | {"pictures": picture_settings(processor)}
 
     def mstar_load_weights(self: Any, folder: str) -> dict[str, Any]:

@@ -188,9 +188,8 @@ class VllmSession:
 
     def _find_stale(self) -> tuple[str, ...]:
         """What the caches still have, right after they were emptied."""
-        untyped: Any = self.llm
-        scheduler = untyped.llm_engine.engine_core.engine_core.scheduler
-        [features] = untyped.collective_rpc(lambda worker: len(worker.model_runner.encoder_cache or ()))
+        scheduler = self.llm.llm_engine.engine_core.engine_core.scheduler
+        [features] = self.llm.collective_rpc(lambda worker: len(worker.model_runner.encoder_cache or ()))
         counted = {
             "cached image features of {} pictures": max(
                 features, len(getattr(scheduler.encoder_cache_manager, "cached", ()))

@@ -256,9 +256,8 @@ def load_stored(
         return load_model(name, dtype=dtype, **settings)
     if stored is not None and dtype == "float32" and widen:
         model = load_model(name, dtype=stored, **settings)
-        untyped: Any = model
         # What is computed for a buffer in 16 bits is not what float32 would give; most models have none.
-        if not any(buffer.dtype == DTYPES[stored] for buffer in untyped.buffers()):
+        if not any(buffer.dtype == DTYPES[stored] for buffer in model.buffers()):
             note_dtype(model.config, torch.float32)
             return model
     return load_model(name, dtype=dtype, device=device, **settings)
@@ -303,11 +302,10 @@ def load_renderer(
     if name == EMBEDDED_MODEL:
         processor: ProcessorMixin = build_tiny_processor()
     else:
-        auto: Any = AutoProcessor
         origin = _origin(trust_remote_code, revision)
         try:
             family = _family_by(name, read_configuration(name, trust_remote_code, revision))
-            processor = auto.from_pretrained(name, **origin)
+            processor = AutoProcessor.from_pretrained(name, **origin)
             _restore_backend(processor, name, origin)
         except UNUSABLE as error:
             raise explain_unusable(name, error) from error
@@ -339,5 +337,4 @@ def _restore_backend(processor: Any, name: str, origin: dict[str, Any]) -> None:
     images: Any = getattr(processor, "image_processor", None)
     saved = getattr(images, SAVED_BACKEND, None)
     if saved is not None and saved != images.backend:
-        auto: Any = AutoImageProcessor
-        processor.image_processor = auto.from_pretrained(name, backend=saved, **origin)
+        processor.image_processor = AutoImageProcessor.from_pretrained(name, backend=saved, **origin)

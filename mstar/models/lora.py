@@ -129,8 +129,7 @@ def merged_state(
         owner = modules.get(plain)
         if kind == "weight" and path.endswith(_BASE) and owner is not None:
             down, up = (given[f"{plain}.lora_{side}.{_ADAPTER}.weight"].float() for side in "AB")
-            untyped: Any = owner
-            total = value.float() + untyped.scaling[_ADAPTER] * (up @ down).to(value.device)
+            total = value.float() + owner.scaling[_ADAPTER] * (up @ down).to(value.device)
             value = total.to(device, dtype or value.dtype)
         merged[usual] = value
     return merged

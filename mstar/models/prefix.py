@@ -71,9 +71,8 @@ class Prefix:
         return self._with_rows(order_R), order
 
     def _with_rows(self, rows_R: Tensor) -> Prefix:
-        untyped: Any = self.cache
-        if hasattr(untyped, "position_ids"):  # Qwen4 keeps the positions (3, B, T) of all tokens beside its layers
-            untyped.position_ids = untyped.position_ids[:, rows_R]
+        if hasattr(self.cache, "position_ids"):  # Qwen4 keeps the positions (3, B, T) of all tokens beside its layers
+            self.cache.position_ids = self.cache.position_ids[:, rows_R]
         return Prefix(self.cache, self.mask_BT[rows_R], self.next_position_B[rows_R], self.hidden_BH[rows_R])
 
 

@@ -28,9 +28,8 @@ def quantization_settings(kind: Literal["none", "nf4"], dtype: torch.dtype) -> d
         raise MissingExtraError("bitsandbytes", "qlora", f"quantization '{kind}'")
     import transformers
 
-    untyped: Any = transformers
     towers = {part for family in (NATIVE, *REMOTE.values()) for part in family.vision | family.projector}
-    config = untyped.BitsAndBytesConfig(
+    config = transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

@@ -74,7 +74,7 @@ class Places:
         return rows if self._trivial else rows.index_select(0, self.place_R)
 
 
-class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+class SharedPrefixLayer(DynamicLayer):
     """One layer's keys and values: the prompts' once, and those of each row's new tokens.
 
     To masks and positions it looks like an ordinary layer that holds everything. New tokens are written in place, so

@@ -108,8 +108,7 @@ def build_tiny_processor() -> Idefics3Processor:
     import transformers
     from tokenizers import Tokenizer
 
-    untyped: Any = transformers
-    fast = untyped.PreTrainedTokenizerFast(
+    fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(_tokenizer_json()),
         pad_token=_PAD,
         eos_token=_END,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from torch import nn
 
@@ -51,11 +51,10 @@ def prepare_training(
             _tell_fused_experts(model)
         add_lora(model, lora, layers, seed, _whole_weights(model, parts, lora))
     if gradient_checkpointing:
-        untyped: Any = model
-        untyped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         # Only the reentrant kind needs embeddings with gradients where they are frozen. They would be leaves, and some
         # models write pictures into them in place.
-        untyped.disable_input_require_grads()
+        model.disable_input_require_grads()
 
 
 def _tell_fused_experts(model: nn.Module) -> None:

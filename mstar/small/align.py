@@ -68,10 +68,9 @@ def align(
     Returns:
         The share of held-out things whose colour and number are both read right.
     """
-    untyped: Any = model
-    parts: list[nn.Module] = [untyped.model.vision_model, untyped.model.connector]
+    parts: list[nn.Module] = [model.model.vision_model, model.model.connector]
     learned = [parameter for part in parts for parameter in part.parameters()]
-    id_C, rows_CH = _candidates(untyped, processor)
+    id_C, rows_CH = _candidates(model, processor)
     optimizer = torch.optim.AdamW(learned, lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.lr, total_steps=settings.steps, pct_start=0.1, cycle_momentum=False
@@ -82,20 +81,20 @@ def align(
         first = step * settings.batch_size
         images = [image("align", seed, first + i) for i in range(settings.batch_size)]
         target_BT = _targets(images, processor, id_C)
-        features_BTH = _features(untyped, processor, images)
+        features_BTH = _features(model, processor, images)
         distance_BTC = _distances(features_BTH, rows_CH)
         # Near its own row, and nearer to it than to any other: the language model reads values, not directions.
         nearest = nn.functional.cross_entropy(-distance_BTC.flatten(0, 1), target_BT.flatten())
         loss = nearest + distance_BTC.gather(2, target_BT[..., None]).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         schedule.step()
         if (step + 1) % 100 == 0 or step + 1 == settings.steps:
             sys.stdout.write(f"align: step {step + 1} of {settings.steps}, loss {loss.item():.3f}\n")
             sys.stdout.flush()
-    untyped.eval()
+    model.eval()
     return read_share(model, processor, [image("validation", seed, i) for i in range(settings.held_out)])
 
 

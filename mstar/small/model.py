@@ -39,10 +39,9 @@ _CHAT_TEMPLATE: Final = (
 
 def build_processor(tokenizer: PreTrainedTokenizerBase) -> Idefics3Processor:
     """Builds the processor around a tokenizer, which gets the tokens that stand around pictures."""
-    untyped: Any = tokenizer
-    untyped.add_special_tokens({"additional_special_tokens": list(_PICTURE), "pad_token": _PAD, "eos_token": _END})
-    untyped.padding_side = "left"
-    return make_processor(untyped, SIZE, _CHAT_TEMPLATE)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(_PICTURE), "pad_token": _PAD, "eos_token": _END})
+    tokenizer.padding_side = "left"
+    return make_processor(tokenizer, SIZE, _CHAT_TEMPLATE)
 
 
 def build_model(

@@ -190,9 +190,8 @@ def _start(settings: SmallRun) -> dict[str, Any]:
     model = build_model(language, processor, settings.seed)
     share = align(model, processor, TASKS[settings.task].image, settings.align, settings.seed)
     folder = settings.folder / "start"
-    untyped: Any = model
     with writing(folder):
-        untyped.save_pretrained(folder)
+        model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return {"read": round(share, 4)}
 

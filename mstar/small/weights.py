@@ -37,8 +37,7 @@ def load_language_model(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedToken
     import torch
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    auto: Any = AutoTokenizer
-    tokenizer: PreTrainedTokenizerBase = auto.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model: Any = LlamaForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # Its weights are ordinary ones now; as long as it passes for quantised it cannot be saved.
     del model.config.quantization_config, model.hf_quantizer

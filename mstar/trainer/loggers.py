@@ -52,7 +52,7 @@ def log_settings(logger: Logger, settings: Mapping[str, object]) -> None:
     logger.log_hyperparams(plain)
     if isinstance(logger, TensorBoardLogger) and not logger._default_hp_metric:
         # Lightning writes them only with a number of its own, which would be a chart with one meaningless point.
-        for summary in hparams(plain, dict.fromkeys(_OUTCOMES, 0.0)):  # type: ignore[no-untyped-call]
+        for summary in hparams(plain, dict.fromkeys(_OUTCOMES, 0.0)):
             logger.experiment._get_file_writer().add_summary(summary)
 
 

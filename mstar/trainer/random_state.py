@@ -17,7 +17,7 @@ def random_state() -> dict[str, Any]:
         "numpy": (str(name), [int(key) for key in keys], int(place), int(has_gauss), float(cached)),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 

@@ -47,10 +47,9 @@ class MarkedText(PublishedReward):
 
         check_trust(self.model, host.trust_remote_code, self.revision)
         origin: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
-        untyped: Any = AutoTokenizer
         try:
             require_reachable(self.model, self.revision)
-            self._tokenizer = untyped.from_pretrained(self.model, trust_remote_code=False, **origin)
+            self._tokenizer = AutoTokenizer.from_pretrained(self.model, trust_remote_code=False, **origin)
             # Own code is not needed: these are models that Transformers has, or a head on one of them.
             model, info = self._model_class().from_pretrained(
                 self.model, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **origin

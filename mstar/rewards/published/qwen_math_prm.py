@@ -23,7 +23,7 @@ def process_reward_class() -> Any:
     """The architecture ``Qwen2ForProcessRewardModel``, which Transformers does not have: Qwen2 with a head of two."""
     from transformers import Qwen2Model, Qwen2PreTrainedModel
 
-    class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):  # type: ignore[no-untyped-call]
+    class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
         def __init__(self, config: Qwen2Config) -> None:
             super().__init__(config)
             self.model = Qwen2Model(config)

@@ -99,9 +99,8 @@ def make_ursa(config: Mapping[str, Any], dtype: str) -> UrsaScorer:
         )
     except (KeyError, TypeError) as error:
         raise ConfigError(f"its config.json is not URSA's (there is no {error})") from error
-    untyped: Any = DeepseekVLHybridModel
     with no_init_weights():
-        return UrsaScorer(untyped._from_config(made, dtype=getattr(torch, dtype)))
+        return UrsaScorer(DeepseekVLHybridModel._from_config(made, dtype=getattr(torch, dtype)))
 
 
 def _parts(towers: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
