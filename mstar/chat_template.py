@@ -14,6 +14,8 @@ from mstar.types import PICTURE, Prompt, Turn
 # How a list of parts looks where a template writes it down as it is, in Python or as JSON.
 _PARTS: Final = re.compile(r"""["']type["']\s*:\s*["'](?:text|image)["']""")
 _MARK: Final = "\u241eresponse\u241e"
+# A thought that a turn opens and leaves open.
+_OPEN_THOUGHT: Final = re.compile(r"(?:<(?:\w+:)?think(?:ing)?>|\u25c1think\u25b7|\[THINK\])\s*$")
 _ANSWER_HINT: Final = (
     "\nThe correct answer is {answer}. Write the reasoning steps that lead to it, one a line, and end with the answer."
 )
@@ -87,8 +89,8 @@ def _useless(processor: Any, fault: str) -> ConfigError:
     )
 
 
-def find_answer_turn(processor: Any, apply: Callable[..., str]) -> tuple[int, str]:
-    """The token that ends an answer in the chat template, and the white space before the answer.
+def find_answer_turn(processor: Any, apply: Callable[..., str]) -> tuple[int, str, str]:
+    """The token that ends an answer in the chat template, the white space before it, and the thought open there.
 
     Raises:
         ConfigError: nothing ends an answer.
@@ -101,16 +103,17 @@ def find_answer_turn(processor: Any, apply: Callable[..., str]) -> tuple[int, st
     # Where the two begin otherwise (an empty thought, a system prompt), nothing is known of a gap.
     gap = before.removeprefix(open_turn) if before.startswith(open_turn) else ""
     gap = gap if gap.isspace() else ""
+    thought = found.group() if (found := _OPEN_THOUGHT.search(open_turn)) else ""
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     for token in tokenizer(after, add_special_tokens=False)["input_ids"]:
         if token in special:
-            return int(token), gap
+            return int(token), gap, thought
     if tokenizer.eos_token_id is None:
         raise ConfigError(
             f"the chat template of {type(processor).__name__} puts no special token after a response and "
             "its tokenizer has no eos_token, so the end of a response cannot be learned: set an eos_token."
         )
-    return int(tokenizer.eos_token_id), gap
+    return int(tokenizer.eos_token_id), gap, thought
 
 
 def prompt_messages(prompt: Prompt, *, show_answer: bool = False) -> list[dict[str, Any]]:

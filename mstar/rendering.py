@@ -95,7 +95,7 @@ class Renderer:
             self.tokenizer.bos_token_id
         ]
         check_template(processor, self._apply_template)
-        self.end_id, self.gap = find_answer_turn(processor, self._apply_template)
+        self.end_id, self.gap, self.thought = find_answer_turn(processor, self._apply_template)
         if self.tokenizer.pad_token_id is None:
             # Padding is masked, so that any token serves; this one is known to be there.
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self.end_id)
@@ -232,8 +232,9 @@ class Renderer:
         )
         tokens = [[*row, self.end_id] for row in encoded["input_ids"]]
         ends = []
-        for response, offsets in zip(written, encoded["offset_mapping"], strict=True):
-            row, position = [], 0
+        for response, text, offsets in zip(responses, written, encoded["offset_mapping"], strict=True):
+            # The steps are those of the response, in which a thought may be opened that the turn opens already.
+            row, position = [], len(text) - len(response)
             for step in split_steps(response)[:-1]:
                 position += len(step)
                 # Whole tokens only: one that reaches into the next step (an indented word) has seen that step.
@@ -249,8 +250,10 @@ class Renderer:
         """A response as it stands behind an open turn.
 
         Some templates have a space before an answer (SmolVLM, LLaVA). What the model writes itself brings it along; a
-        rationale that was written elsewhere gets it here, so that both are the same tokens.
+        rationale that was written elsewhere gets it here, so that both are the same tokens. And a thought that the turn
+        has opened (Qwen3.5) is not opened again.
         """
+        response = response.removeprefix(self.thought).removeprefix(self.thought.rstrip())
         return response if not response or response.startswith(self.gap) else self.gap + response
 
     def _find_placeholders(self) -> tuple[str, ...]:

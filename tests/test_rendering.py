@@ -95,6 +95,25 @@ def test_an_answer_begins_as_the_template_writes_it(split: Any, tiny: Any) -> No
     assert nothing[-place:] == template[:place]
 
 
+@pytest.mark.parametrize("opening", ["<think>\n", "\u25c1think\u25b7"])
+def test_a_thought_that_the_turn_has_opened_is_not_opened_again(opening: str, tiny: Any) -> None:
+    processor = copy.deepcopy(tiny.renderer.processor)
+    processor.chat_template += "{% if add_generation_prompt %}" + opening + "{% endif %}"
+    renderer = Renderer(processor)
+    assert (renderer.thought, renderer.gap, tiny.renderer.thought) == (opening, "", "")
+    inner = "red = 4\n</think>\nAnswer: yes"
+    again = [opening + inner, opening.strip() + inner, opening.strip()]
+    [tokens, *others], [ends, *other_ends] = renderer.encode_responses([inner, *again])
+    assert others == [tokens, tokens, [renderer.end_id]]
+    # A step for each of the response's, also for a line that opens the thought.
+    assert other_ends[0] == ([0, *ends] if "\n" in opening else ends)
+    assert other_ends[1:] == [ends, [0]]
+    prompts, prefixes = [Prompt("p", "Even?")] * 2, ["", opening]
+    [drawn, continued] = renderer.prompt_inputs(prompts, prefixes=prefixes).ids_BT.tolist()
+    assert drawn == continued
+    assert renderer.tokenizer.decode(drawn).endswith(opening)
+
+
 @pytest.mark.parametrize(
     ("response", "tokens", "ends"),
     [

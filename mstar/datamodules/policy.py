@@ -226,7 +226,8 @@ class PolicyDataModule(LightningDataModule):
         """The examples of the present iteration in their order, or without any the shuffled rationales."""
         if self._examples is None:
             quarantine = self._quarantine("train", len(self.train))
-            pairs: Rationales | _Examples = Rationales(self.train, self._renderer().end_texts, quarantine)
+            reader = self._renderer()
+            pairs: Rationales | _Examples = Rationales(self.train, reader.end_texts, quarantine, reader.thought)
             shuffle = True
         else:
             sources = [source for source in (self.train, self.unlabelled) if source is not None]

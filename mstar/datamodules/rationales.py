@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -17,8 +18,10 @@ from mstar.prompts.prompt_check import describe
 from mstar.prompts.quarantine import QuarantineFile, Reason, RowError
 from mstar.types import Example, Prompt
 
+_log: Final = logging.getLogger(__name__)
 # Rows between two looks at whether too many are bad.
 _CHUNK: Final = 4096
+_HANDFUL: Final = 64
 
 
 class Rationales(Dataset[tuple[Prompt, Example]]):
@@ -29,12 +32,15 @@ class Rationales(Dataset[tuple[Prompt, Example]]):
     Args:
         end_tokens: Texts of the model's own end tokens.
         quarantine: Where the rows are put that have no rationale, or an end token in the middle of it.
+        thought: What opens the thought that the answer's turn begins with; empty where it begins with none.
 
     Raises:
         DataError: no prompt has a rationale, or too few have one.
     """
 
-    def __init__(self, source: PromptSource, end_tokens: Sequence[str], quarantine: QuarantineFile) -> None:
+    def __init__(
+        self, source: PromptSource, end_tokens: Sequence[str], quarantine: QuarantineFile, thought: str = ""
+    ) -> None:
         self.source = source
         self.end_tokens = tuple(end_tokens)
         bad: dict[int, RowError] = dict(self._faults())
@@ -50,6 +56,8 @@ class Rationales(Dataset[tuple[Prompt, Example]]):
         self.rows = np.delete(np.arange(len(source)), list(bad))
         if not len(self.rows):
             raise DataError(f"{quarantine.name}: none of the {len(source)} rows can be used; see {quarantine.path}.")
+        if thought and rank() == 0:
+            self._warn_of_open_thoughts(thought.strip())
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,6 +70,18 @@ class Rationales(Dataset[tuple[Prompt, Example]]):
         """By which weights the rows that are left are drawn; None for all alike."""
         mixing = self.source.mixing()
         return None if mixing is None else mixing.select(self.rows)
+
+    def _warn_of_open_thoughts(self, opening: str) -> None:
+        closing = f"{opening[0]}/{opening[1:]}"
+        texts = [self.source[int(row)].rationale or "" for row in self.rows[:: len(self.rows) // _HANDFUL + 1]]
+        num_open = sum(closing not in text for text in texts)
+        if num_open > len(texts) / 2:
+            _log.warning(
+                "the chat template begins an answer with '%s', and %d of %d rationales have no '%s': the policy would "
+                "learn to end its turn within a thought; begin the template with {%%- set enable_thinking = false %%}, "
+                "if it reads that, or take one that opens no thought",
+                *(opening, num_open, len(texts), closing),
+            )
 
     def _faults(self) -> Iterator[tuple[int, RowError]]:
         for row, prompt in enumerate(self.source):

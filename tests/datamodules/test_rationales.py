@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,13 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 END = "<end_of_utterance>"
 
 
-def read(folder: Path, rationales: list[str | None]) -> Rationales:
+def read(folder: Path, rationales: list[str | None], thought: str = "") -> Rationales:
     """The rationales of a file of questions."""
     path = folder / "data.jsonl"
     lines = [json.dumps({"question": f"What is {i}?", "rationale": text}) for i, text in enumerate(rationales)]
     path.write_text("\n".join(lines))
     source = RecordPrompts(str(path))
-    return Rationales(source, [END], QuarantineFile(folder / "train.jsonl", "data.train", len(source), None))
+    return Rationales(source, [END], QuarantineFile(folder / "train.jsonl", "data.train", len(source), None), thought)
 
 
 def test_rows_without_a_rationale_are_put_aside_with_their_numbers(tmp_path: Path) -> None:
@@ -45,6 +46,20 @@ def test_the_text_of_an_end_token_is_not_learned(tmp_path: Path) -> None:
     [row] = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
     assert (row["row"], row["reason"]) == (9, "bad_text")
     assert f"goes on behind the end token '{END}'" in row["detail"]
+
+
+def test_rationales_that_never_close_the_thought_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They taught the policy to end its turn within the thought that the template opens."""
+    plain, thought = "It is so.", "<think>\nOne.\n</think>\n\nIt is so."
+    for rationales, num_open in (([plain, plain, thought], 2), ([plain, thought, thought], 0)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            read(tmp_path, [*rationales], thought="<think>\n")
+        said = f"begins an answer with '<think>', and {num_open} of 3 rationales have no '</think>'"
+        assert (said in caplog.text) == (num_open > 0), caplog.text
+    caplog.clear()
+    read(tmp_path, [plain] * 3)
+    assert not caplog.messages
 
 
 def test_too_many_are_an_error_and_so_is_a_source_without_any(tmp_path: Path) -> None:
