@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from mstar import metrics
-from mstar.evaluation.votes import grade_voters
+from mstar.evaluation.votes import _tell_no_vote, grade_voters
 from mstar.grading import AnswerGrader
-from mstar.types import AnswerType, Prompt, Response, Tolerance
+from mstar.types import AnswerType, Prompt, Response, Tolerance, Verdict
 
 
 def ask(answer: str, kind: AnswerType, said: list[str], **fields: object) -> tuple[str | None, float, list[bool]]:
@@ -59,3 +62,21 @@ def test_the_winner_is_as_right_as_its_earliest_response_and_no_answer_is_no_vot
     # Read without the gold answer, a statement is no answer; read with it, it may be.
     voted, right, verdicts = ask("red", AnswerType.TEXT, ["it is red", "it is red", "Red"])
     assert (voted, right, verdicts) == ("red", 1.0, [True, True, True])
+
+
+class Open(AnswerGrader):
+    """Reads nothing where the gold answer is hidden."""
+
+    def grade(self, prompt: Prompt, response: str) -> Verdict:
+        """Without one, nothing."""
+        hidden: dict[str, Any] = {} if prompt.golds else {"predicted": None}
+        return replace(super().grade(prompt, response), **hidden)
+
+
+def test_a_grader_of_which_nothing_is_a_vote_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    prompt = Prompt("p", "?", answer="7", answer_type=AnswerType.INTEGER)
+    drawn = [Response("p", place, f"Answer: {place}", 3, True, 1.0, -1.0) for place in range(8)]
+    _tell_no_vote.cache_clear()
+    for grader in (AnswerGrader(), Open(), Open()):
+        grade_voters([prompt], [drawn], grader)
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == ["Open reads an answer"]
