@@ -86,18 +86,18 @@ class RunRecord(SaveConfigCallback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes down that the fit is done, after the export, and which limit ended it."""
-        used = time_used(trainer)
+        seconds, max_time = time_used(trainer) or (None, None)
         if trainer.is_global_zero:
             write_json(
                 Path(trainer.default_root_dir) / _FINISHED,
                 {
                     "epochs": trainer.current_epoch - self._cut_short,
                     "steps": trainer.global_step,
-                    "seconds": None if used is None else used[0],
+                    "seconds": seconds,
                     "limit": find_limit(trainer),
                     "max_epochs": trainer.max_epochs,
                     "max_steps": trainer.max_steps,
-                    "max_time": None if used is None else used[1],
+                    "max_time": max_time,
                 },
             )
 
@@ -112,10 +112,10 @@ def find_finished(root: Path, trainer: Trainer) -> str | None:
     if not path.exists():
         return None
     done = read_json(path)
-    used = time_used(trainer)
+    _, max_time = time_used(trainer) or (None, None)
     # Without epochs, Lightning chooses.
     epochs = done["max_epochs"] if trainer.max_epochs is None else trainer.max_epochs
-    limits = {"max_steps": trainer.max_steps, "max_epochs": epochs, "max_time": None if used is None else used[1]}
+    limits = {"max_steps": trainer.max_steps, "max_epochs": epochs, "max_time": max_time}
     # The earliest versions wrote neither the time nor what ended it.
     reached = {"max_steps": done["steps"], "max_epochs": done["epochs"], "max_time": done.get("seconds")}
     for name, limit in limits.items():

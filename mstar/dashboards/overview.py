@@ -59,9 +59,8 @@ def headline(run: RunData) -> list[tuple[str, str]]:
     kept = sum(iteration.values.get("funnel/kept", 0) for iteration in run.iterations)
     if kept:
         cards.append(("responses kept", format_count(kept)))
-    stages = [seconds for seconds in mapping(summary.get("stage_seconds")).values() if is_number(seconds)]
-    if stages:
-        cards.append(("time", format_duration(sum(stages))))
+    if run.stage_seconds:
+        cards.append(("time", format_duration(sum(run.stage_seconds.values()))))
     if is_number(summary.get("seed")):
         cards.append(("seed", f"{summary['seed']:g}"))
     return cards

@@ -11,7 +11,7 @@ from typing import Any
 from mstar.dashboards.prompt_sample import PromptSample, sample_prompts
 from mstar.dashboards.run_config import SavedConfig, read_configs
 from mstar.dashboards.step_labels import LabelSet, find_label_sets
-from mstar.dashboards.tables import is_number
+from mstar.dashboards.tables import is_number, mapping
 from mstar.dashboards.training_log import TrainingLog, read_training_logs
 from mstar.errors import DataError
 from mstar.provenance import flatten
@@ -81,6 +81,11 @@ class RunData:
     def trained_iterations(self) -> tuple[IterationData, ...]:
         """The iterations that sampled and trained, so without number 0."""
         return tuple(iteration for iteration in self.iterations if iteration.index > 0)
+
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """How long each stage of a staged run took."""
+        return {name: value for name, value in mapping(self.summary.get("stage_seconds")).items() if is_number(value)}
 
 
 def read_run(root: Path, max_prompts: int) -> RunData:

@@ -7,7 +7,7 @@ from typing import Final
 
 from mstar.dashboards.charts import Chart, Series
 from mstar.dashboards.run_data import IterationData, RunData
-from mstar.dashboards.tables import Cell, Row, Show, Table, cell, is_number, mapping
+from mstar.dashboards.tables import Cell, Row, Show, Table, cell, mapping
 from mstar.dashboards.training import AUC_LINES
 from mstar.dashboards.wording import (
     format_count,
@@ -211,13 +211,10 @@ def likelihood_warning(run: RunData) -> str:
 
 def stage_times(run: RunData) -> Table:
     """Where the time of a staged run went."""
-    stages = {
-        str(name): float(seconds)
-        for name, seconds in mapping(run.summary.get("stage_seconds")).items()
-        if is_number(seconds)
-    }
-    longest = max([*stages.values(), 1e-9])
-    rows = [Row(name, [Cell(format_duration(seconds), seconds / longest)]) for name, seconds in stages.items()]
+    longest = max([*run.stage_seconds.values(), 1e-9])
+    rows = [
+        Row(name, [Cell(format_duration(seconds), seconds / longest)]) for name, seconds in run.stage_seconds.items()
+    ]
     return Table(("stage", "time"), rows)
 
 

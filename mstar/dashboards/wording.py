@@ -26,6 +26,11 @@ _FATES: Final = {
     Fate.NOT_SELECTED: "not selected",
     Fate.NO_GRADIENT: "no gradient",
 }
+_NO_VERDICT: Final = {
+    VerdictStatus.NO_ANSWER: "no answer",
+    VerdictStatus.UNGRADEABLE_GOLD: "gold answer not gradeable",
+    VerdictStatus.TIMEOUT: "grading timed out",
+}
 
 
 def visible(text: str) -> str:
@@ -49,15 +54,7 @@ def describe_fate(fate: Fate | None) -> str:
 
 def describe_verdict(scored: ScoredResponse) -> str:
     """``right``, ``wrong``, or why there is no verdict."""
-    match scored.verdict.status:
-        case VerdictStatus.NO_ANSWER:
-            return "no answer"
-        case VerdictStatus.UNGRADEABLE_GOLD:
-            return "gold answer not gradeable"
-        case VerdictStatus.TIMEOUT:
-            return "grading timed out"
-        case _:
-            return "right" if scored.verdict.correct else "wrong"
+    return _NO_VERDICT.get(scored.verdict.status, "right" if scored.verdict.correct else "wrong")
 
 
 def describe_outcome(scored: ScoredResponse) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -185,14 +186,8 @@ def _choose(results: Sequence[StepResult], keys: Sequence[str], seed: int) -> tu
 
 
 def _count(result: StepResult, threshold: float) -> list[int]:
-    counts = [0, 0, 0, 0]
-    for score, label in zip(result.scores, result.labels, strict=True):
-        called_right = score >= threshold
-        if label == _RIGHT:
-            counts[0 if called_right else 1] += 1
-        elif label == _WRONG:
-            counts[3 if called_right else 2] += 1
-    return counts
+    called = Counter((label, s >= threshold) for s, label in zip(result.scores, result.labels, strict=True))
+    return [called[_RIGHT, True], called[_RIGHT, False], called[_WRONG, False], called[_WRONG, True]]
 
 
 def _find_first(result: StepResult, threshold: float) -> bool:
