@@ -244,6 +244,9 @@ def drop_reward_models(run: RunDirectory, earliest: int) -> None:
         if number < first:
             # Put aside first: a part of it would be taken for the whole.
             if (folder / "model").is_dir():
+                _log.info(
+                    "'%s' is deleted: no checkpoint needs that MPRM any more (keep_all keeps all)", folder / "model"
+                )
                 replace_folder(folder / "model", folder / ".model")
             shutil.rmtree(folder / ".model", ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -358,7 +359,9 @@ def test_a_retrained_mprm_stays_as_long_as_a_checkpoint_may_need_it(
     assert _made(tmp_path) == [f"{number:04d}-a" for number in kept]
 
 
-def test_an_mprm_that_the_run_did_not_use_keeps_none_from_staying(tmp_path: Path) -> None:
+def test_an_mprm_that_the_run_did_not_use_keeps_none_from_staying(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """It was retrained before iteration 3, the run was begun again from 2, and now it is retrained before 5 alone."""
     _run_of_refreshes(tmp_path, [1, 3, 5], 5)
     write_json(RunDirectory(tmp_path).report(3), {})
@@ -367,8 +370,14 @@ def test_an_mprm_that_the_run_did_not_use_keeps_none_from_staying(tmp_path: Path
     assert _made(tmp_path) == ["0001-a", "0003-a", "0005-a"]
     write_json(RunDirectory(tmp_path).report(6), {})
     trainer.current_epoch = 5
-    drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
     assert _made(tmp_path) == ["0005-a"]
+    # Each is told once.
+    assert sorted(message.partition(":")[0] for message in caplog.messages) == [
+        f"'{tmp_path / name}' is deleted" for name in ("mprm/0001-a/model", "mprm/0003-a/model")
+    ]
 
 
 @pytest.mark.parametrize("name", ["iteration-0002-good", "good", "epoch=1-step=8"])
