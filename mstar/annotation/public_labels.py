@@ -28,8 +28,8 @@ from mstar.storage import tabulate_step_labels
 from mstar.types import Prompt, StepLabels
 
 _SHARD: Final = 4096
-# Of what is made of a row; the first one made a line of a step.
-_FORMAT: Final = 2
+# Of what is made of a row.
+_FORMAT: Final = 3
 
 
 class PublicStepLabels:

@@ -9,15 +9,15 @@ from fractions import Fraction
 from typing import Any, Final, Literal
 
 from mstar.prompts.chats import read_turns
+from mstar.prompts.field_map import IMAGES
 from mstar.prompts.field_values import pick, read_images, read_text
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.question_text import remove_placeholders
+from mstar.prompts.question_text import is_empty, mark_pictures
 
 StepLabelForm = Literal[
     "auto", "math_shepherd", "mm_prm", "stepwise", "visualprm_raw", "visualprm", "steps"
 ]  # fmt: skip
 
-_IMAGES: Final = ("image", "images", "image_path", "img")
 _QUESTIONS: Final = ("question_orig", "question", "query", "problem", "prompt", "instruction")
 _STEPS: Final = ("steps", "completions", "solution_steps")
 _LABELS: Final = ("labels", "step_labels", "label", "hard_labels", "soft_labels", "scores", "process_correctness")
@@ -31,6 +31,7 @@ _MARK: Final = "ки"
 _FIRST_STEP: Final = re.compile(r"step 1:", re.IGNORECASE)
 _SOLUTION: Final = re.compile(r"#+\s*Solution Process:[^\S\n]*\n?")
 _STEP_ONE: Final = re.compile(r"^(?:#+\s*|\*\*)?step 1\b", re.IGNORECASE | re.MULTILINE)
+_ASKED: Final = re.compile(r"\A((?:<image>|\s)*)Question:")
 _PROCESS: Final = "\nProcess:"
 _PRM_STEP: Final = "<prm>"
 
@@ -40,7 +41,7 @@ class LabelledRow:
     """A response with labelled steps, as a public row has it.
 
     Attributes:
-        question: The question, without image placeholders.
+        question: The question, with a mark where a picture stands, unless all stand before it.
         steps: The steps, each of one line or several, with some visible text.
         labels: For every step, how many continuations were right, and how many there were; (0 or 1, 1) for a verdict,
             (0, 0) for a step that is not labelled.
@@ -83,16 +84,16 @@ def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm) -> Labelle
         labels = [_signed(label) for label in labels]
     # A step without any text is no step.
     kept = [(text, read_label(label)) for step, label in zip(steps, labels, strict=True) if (text := step.strip())]
-    question = remove_placeholders(question)
-    if not question:
+    if is_empty(question):
         raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
     if not kept:
         raise RowError(Reason.BAD_STEPS, "there are no steps")
     if not any(total for _, (_, total) in kept):
         raise RowError(Reason.BAD_STEPS, "no step is labelled")
-    column = next((name for name in _IMAGES if values.get(name) not in (None, "")), None)
-    images = read_images(values, (column,)) if column is not None else []
-    return LabelledRow(question, tuple(images), tuple(text for text, _ in kept), tuple(label for _, label in kept))
+    images = next((found for name in IMAGES if (found := read_images(values, (name,)))), [])
+    [question], order = mark_pictures([question], len(images))
+    shown = tuple(images[place] for place in order)
+    return LabelledRow(question, shown, tuple(text for text, _ in kept), tuple(label for _, label in kept))
 
 
 def read_label(label: Any) -> tuple[int, int]:
@@ -152,8 +153,7 @@ def _read_mm_prm(values: Mapping[str, Any]) -> _Parts:
         raise RowError(Reason.BAD_STEPS, "the turns are not 'Question: ... Process: ...' and a list of labels")
     question, _, process = asked.partition(_PROCESS)
     steps = process.split(_PRM_STEP) if _PRM_STEP in process else process.splitlines()
-    question = remove_placeholders(question).removeprefix("Question:")
-    return question.strip(), [step for step in steps if step.strip()], labels
+    return _ASKED.sub(r"\1", question), [step for step in steps if step.strip()], labels
 
 
 def _read_stepwise(values: Mapping[str, Any]) -> _Parts:
@@ -190,7 +190,7 @@ def _split_first_turn(text: str) -> tuple[str, str]:
         if match := mark.search(text):
             return text[: match.start()], text[match.start() if kept else match.end() :]
     question, _, step = text.rstrip().rpartition("\n")
-    if not remove_placeholders(question).strip():
+    if is_empty(question):
         raise RowError(
             Reason.BAD_STEPS,
             "the first turn has neither '### Solution Process:' nor a line break between question and first step",

@@ -12,6 +12,10 @@ from mstar.prompts.facts import ColumnChoice
 from mstar.prompts.field_values import fields_of
 from mstar.types import AnswerIs, AnswerType, Tolerance
 
+IMAGES: Final = (
+    "decoded_image", "image", "images", "image_path", "image_paths", "img", "img_path", "image_file", "image_name",
+    "picture", "pictures", "image_filename",
+)  # fmt: skip
 # The names under which public data sets have them, the usual one first; _fold is how they are compared.
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "question": (
@@ -19,10 +23,7 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "conversations": ("conversations", "messages", "message", "texts"),
     "system": ("system", "system_prompt"),
-    "images": (
-        "decoded_image", "image", "images", "image_path", "image_paths", "img", "img_path", "image_file", "image_name",
-        "picture", "pictures", "image_filename",
-    ),
+    "images": IMAGES,
     "answer": (
         "answer", "gold", "ground_truth", "final_answer", "reference_answer", "gt_answer", "correct_answer",
         "reward_model.ground_truth",

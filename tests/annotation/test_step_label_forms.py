@@ -172,8 +172,27 @@ def test_what_is_no_label(label: Any) -> None:
     ],
 )
 def test_a_first_turn_holds_question_and_step(first: str, question: str, step: str) -> None:
-    read = read_labelled_row({"conversations": turns(first, "+", "b", "-")}, "auto")
+    read = read_labelled_row({"image": "a.png", "conversations": turns(first, "+", "b", "-")}, "auto")
     assert (read.question, read.steps) == (question, (step, "b"))
+
+
+@pytest.mark.parametrize(
+    ("question", "shown", "pictures"),
+    [
+        ("Left <image> or right <image>?", "Left <image> or right <image>?", ("a.png", "b.png")),
+        ("What is <image 2> to <image 1>?", "What is <image> to <image>?", ("b.png", "a.png")),
+        ("<image>\n<image>\nWhich?", "Which?", ("a.png", "b.png")),
+    ],
+)
+def test_pictures_stand_where_the_question_has_them(question: str, shown: str, pictures: tuple[str, ...]) -> None:
+    row = {"question": question, "steps": ["a"], "labels": [1], "image_paths": ["a.png", "b.png"]}
+    read = read_labelled_row(row, "auto")
+    assert (read.question, read.images) == (shown, pictures)
+
+
+def test_the_question_of_mm_prm_may_stand_behind_its_picture() -> None:
+    conversation = turns(f"<image>\nQuestion: How much?\nProcess: {'<prm>'.join(STEPS)}", [1.0, 0.0, 0])
+    assert read_labelled_row(ROWS["mm_prm"] | {"conversations": conversation}, "auto").question == "How much?"
 
 
 @pytest.mark.parametrize(
@@ -196,6 +215,8 @@ def test_a_first_turn_holds_question_and_step(first: str, question: str, step: s
         ({"conversations": turns("How much?", [1])}, Reason.BAD_STEPS),
         ({"conversations": "How much?"}, Reason.BAD_STEPS),
         ({"a": 1}, Reason.WRONG_TYPE),
+        ({"question": "<image>Q", "steps": ["a"], "labels": [1]}, Reason.PICTURE_COUNT),
+        ({"question": "<image><image>Q", "steps": ["a"], "labels": [1], "image": "a.png"}, Reason.PICTURE_COUNT),
     ],
 )
 def test_rows_that_cannot_be_used(row: dict[str, Any], reason: Reason) -> None:
