@@ -43,7 +43,8 @@ class BenchmarkItem:
 
     Attributes:
         facets: The groups that it is reported in, as (dimension, value); a dimension may occur more than once.
-        question_key: Rows with the same key are one question, which counts as right only if all of them are.
+        question_key: Rows with the same key are one question, which counts as right only if all of them are, in the
+            groups of the first of them.
         steps: The response that a benchmark of labelled steps has to it.
         cluster: What it shares with other questions, such as the one that they are variants of: intervals draw all of
             these together. Empty for a question of its own.
