@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import httpx2
-
 from mstar.errors import ServersLostError
 from mstar.generation.server_pool import RETRY, TICK, Job, ServerPool
 from mstar.generation.vllm_server import ServerLostError, VllmServer
@@ -22,7 +20,7 @@ from mstar.interruption import stop_if_asked
 _MOST_LOSSES: Final = 5
 
 
-async def draw(pool: ServerPool, client: httpx2.AsyncClient, jobs: Iterable[Job], done: Callable[[Job], None]) -> None:
+async def draw(pool: ServerPool, jobs: Iterable[Job], done: Callable[[Job], None]) -> None:
     """Has all jobs done.
 
     Args:
@@ -32,7 +30,7 @@ async def draw(pool: ServerPool, client: httpx2.AsyncClient, jobs: Iterable[Job]
         ServersLostError: no server is left, or one job was with too many that were lost.
         Interrupted: the process was asked to stop.
     """
-    drawing = _Drawing(pool, client, jobs, done)
+    drawing = _Drawing(pool, jobs, done)
     try:
         while drawing.unfinished:
             stop_if_asked()
@@ -42,10 +40,8 @@ async def draw(pool: ServerPool, client: httpx2.AsyncClient, jobs: Iterable[Job]
 
 
 class _Drawing:
-    def __init__(
-        self, pool: ServerPool, client: httpx2.AsyncClient, jobs: Iterable[Job], done: Callable[[Job], None]
-    ) -> None:
-        self._pool, self._client, self._done = pool, client, done
+    def __init__(self, pool: ServerPool, jobs: Iterable[Job], done: Callable[[Job], None]) -> None:
+        self._pool, self._done = pool, done
         self._queue = deque(jobs)
         self.unfinished = set(self._queue)
         self._running: dict[asyncio.Task[None], tuple[VllmServer, Job]] = {}
@@ -58,13 +54,13 @@ class _Drawing:
         """Gives out what there is room for, and waits for something to happen."""
         pool = self._pool
         if not pool.usable and not self._restoring:
-            await pool.regain(self._client)
+            await pool.regain()
         self._give_out()
         if time.monotonic() - self._tried >= RETRY:
             self._tried = time.monotonic()
             for server in pool.servers:
                 if server not in pool.usable and server not in self._restoring.values():
-                    self._restoring[asyncio.create_task(pool.restore(self._client, server))] = server
+                    self._restoring[asyncio.create_task(pool.restore(server))] = server
         tasks = [*self._running, *self._restoring]
         if tasks:
             await asyncio.wait(tasks, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
@@ -92,7 +88,7 @@ class _Drawing:
                 return
             job = self._queue.popleft()
             server.load += job.size
-            task = asyncio.create_task(pool.attempt(self._client, server, job))
+            task = asyncio.create_task(pool.attempt(server, job))
             task.add_done_callback(_note_error)
             self._running[task] = (server, job)
 

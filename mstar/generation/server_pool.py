@@ -63,7 +63,7 @@ class ServerPool:
     def __init__(
         self,
         servers: Sequence[VllmServer],
-        prepare: Callable[[httpx2.AsyncClient, VllmServer], Awaitable[None]],
+        prepare: Callable[[VllmServer], Awaitable[None]],
         concurrency: int,
         timeout: float,
         patience: float,
@@ -77,7 +77,7 @@ class ServerPool:
         _allow_files(_OTHER_FILES + 2 * concurrency * len(self.servers))
         self._certificates = ssl.create_default_context()
 
-    def run(self, work: Callable[[httpx2.AsyncClient], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Runs some work to its end, with connections of its own.
 
         Raises:
@@ -100,11 +100,13 @@ class ServerPool:
                 verify=self._certificates,
                 trust_env=False,  # no proxy reaches into the servers' closed network
             ) as client:
-                return await work(client)
+                for server in self.servers:
+                    server.client = client
+                return await work()
 
         return asyncio.run(connected())
 
-    async def prepare_all(self, client: httpx2.AsyncClient) -> None:
+    async def prepare_all(self) -> None:
         """Prepares every server, and goes on with those that answer.
 
         Raises:
@@ -112,11 +114,11 @@ class ServerPool:
             ServersLostError: no server answers.
         """
         self.usable = []
-        await asyncio.gather(*(self.restore(client, server, first=not self._begun) for server in self.servers))
-        await self.regain(client)
+        await asyncio.gather(*(self.restore(server, first=not self._begun) for server in self.servers))
+        await self.regain()
         self._begun = True
 
-    async def regain(self, client: httpx2.AsyncClient) -> None:
+    async def regain(self) -> None:
         """Returns when some server can be used.
 
         Raises:
@@ -134,11 +136,11 @@ class ServerPool:
                 )
             if now - tried >= min(RETRY, self._patience):
                 tried = now
-                await asyncio.gather(*(self.restore(client, server) for server in self.servers))
+                await asyncio.gather(*(self.restore(server) for server in self.servers))
             else:
                 await asyncio.sleep(min(TICK, self._patience))
 
-    async def ask_each(self, client: httpx2.AsyncClient, jobs: Sequence[Job]) -> dict[str, list[dict[str, Any] | None]]:
+    async def ask_each(self, jobs: Sequence[Job]) -> dict[str, list[dict[str, Any] | None]]:
         """Has every usable server answer every job, each of one request.
 
         Returns:
@@ -150,18 +152,18 @@ class ServerPool:
             own = [Job(job.name, job.bodies, job.size) for job in jobs]
             try:
                 for job in own:
-                    await self.attempt(client, server, job)
+                    await self.attempt(server, job)
             except ServerLostError as error:
                 self.lose(server, error)
                 return
             found[server.address] = [job.answers.get(0) for job in own]
 
         while not found:
-            await self.regain(client)
+            await self.regain()
             await asyncio.gather(*(ask(server) for server in list(self.usable)))
         return {server.address: found[server.address] for server in self.servers if server.address in found}
 
-    async def attempt(self, client: httpx2.AsyncClient, server: VllmServer, job: Job) -> None:
+    async def attempt(self, server: VllmServer, job: Job) -> None:
         """Has a server do what of a job is not done.
 
         Raises:
@@ -170,7 +172,7 @@ class ServerPool:
         bodies = await asyncio.to_thread(job.bodies)
 
         async def ask(place: int) -> None:
-            answer = await server.generate(client, bodies[place])
+            answer = await server.generate(bodies[place])
             job.answers[place] = answer
 
         try:
@@ -188,14 +190,14 @@ class ServerPool:
                     return
             raise
 
-    async def restore(self, client: httpx2.AsyncClient, server: VllmServer, *, first: bool = False) -> None:
+    async def restore(self, server: VllmServer, *, first: bool = False) -> None:
         """Makes a server usable, if it answers.
 
         Raises:
             ConfigError: it is the first time, and the server was not started as it must be.
         """
         try:
-            await self._prepare(client, server)
+            await self._prepare(server)
         except WronglyStartedError as error:
             if first:
                 raise ConfigError(f"the server {server.address} cannot be used: {error}.") from error

@@ -80,16 +80,18 @@ class VllmServer:
         self.address = address
         self.version: str | None = None
         self.load = 0
+        # As long as its pool runs something.
+        self.client: httpx2.AsyncClient
         self.headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
 
-    async def read_facts(self, client: httpx2.AsyncClient) -> ServerFacts:
+    async def read_facts(self) -> ServerFacts:
         """Asks how it was started.
 
         Raises:
             ServerLostError: it does not answer.
             WronglyStartedError: it lacks a route.
         """
-        info = await self._ask(client, "GET", "/server_info?config_format=json")
+        info = await self._ask("GET", "/server_info?config_format=json")
         if not isinstance(info, dict) or "vllm_config" not in info:
             raise WronglyStartedError("it is no vLLM 0.32")
         info = info["vllm_config"]
@@ -98,8 +100,8 @@ class VllmServer:
             raise WronglyStartedError(f"it was started without --worker-extension-cls {_EXTENSION}")
         # Without a prompt it is refused, but by whom tells whether it could have been drawn.
         with suppress(RefusedError):
-            await self._ask(client, "POST", _GENERATE, {})
-        described = dict((await self._call(client, "mstar_describe"))[0])
+            await self._ask("POST", _GENERATE, {})
+        described = dict((await self._call("mstar_describe"))[0])
         for kind, options in (("kv", "--kv-transfer-config and --kv-offloading-size"), ("ec", "--ec-transfer-config")):
             store = (info.get(f"{kind}_transfer_config") or {}).get(f"{kind}_connector")
             if store is not None:
@@ -120,11 +122,11 @@ class VllmServer:
             engines=int(info["parallel_config"].get("data_parallel_size") or 1),
         )
 
-    async def read_version(self, client: httpx2.AsyncClient) -> str:
+    async def read_version(self) -> str:
         """The version of the weights that it says it has."""
-        return str((await self._ask(client, "GET", "/weight_info"))["weight_version"])
+        return str((await self._ask("GET", "/weight_info"))["weight_version"])
 
-    async def load_weights(self, client: httpx2.AsyncClient, give: Callable[[], Awaitable[None]], version: str) -> None:
+    async def load_weights(self, give: Callable[[], Awaitable[None]], version: str) -> None:
         """Has it take other weights, and empty every cache of what the earlier ones made.
 
         Args:
@@ -135,27 +137,27 @@ class VllmServer:
         """
         self.version = None
         # If this ends half-way, the earlier version's name must not stand for what there is then.
-        await self._rename(client, HALF_WAY)
+        await self._rename(HALF_WAY)
         await give()
         for _ in range(_TRIES):
             # Requests that were given up a moment ago end with the next step.
-            if (await self._ask(client, "POST", "/reset_prefix_cache"))["success"]:
+            if (await self._ask("POST", "/reset_prefix_cache"))["success"]:
                 break
             await asyncio.sleep(1)
         else:
             raise ServerLostError("it did not empty its prefix cache, because some request is still being written")
-        await self._ask(client, "POST", "/reset_encoder_cache")
-        await self._rename(client, version)
+        await self._ask("POST", "/reset_encoder_cache")
+        await self._rename(version)
         self.version = version
 
-    async def read_weights(self, client: httpx2.AsyncClient, folder: str, version: str) -> None:
+    async def read_weights(self, folder: str, version: str) -> None:
         """Has it read weights from a folder, as it sees that.
 
         Raises:
             ServerLostError: it does not answer, or read something else.
             WronglyStartedError: it does not see the folder.
         """
-        for found in await self._call(client, "mstar_load_weights", folder=folder):
+        for found in await self._call("mstar_load_weights", folder=folder):
             if found["fingerprint"] is None:
                 raise WronglyStartedError(
                     f"it sees no weights in '{folder}': set shared_folder to a folder that it shares, and "
@@ -164,18 +166,18 @@ class VllmServer:
             if found["fingerprint"] != version:
                 raise ServerLostError(f"what it read in '{folder}' is not what was written there")
 
-    async def compare_weights(self, client: httpx2.AsyncClient, folder: str) -> list[dict[str, Any]]:
+    async def compare_weights(self, folder: str) -> list[dict[str, Any]]:
         """Has each of its workers compare what it holds with a folder, exactly; returns as ``WeightExtension`` does."""
-        return list(await self._call(client, "mstar_compare_weights", folder=folder))
+        return list(await self._call("mstar_compare_weights", folder=folder))
 
-    async def require_equal_engines(self, client: httpx2.AsyncClient) -> None:
+    async def require_equal_engines(self) -> None:
         """Makes sure that all of its engines hold what the first does, whose answers alone come back.
 
         Raises:
             ServerLostError: it does not answer.
             WronglyStartedError: one holds something else.
         """
-        sums = (await self._ask(client, "POST", "/weight_checker", {"action": "checksum"}))["checksums"]
+        sums = (await self._ask("POST", "/weight_checker", {"action": "checksum"}))["checksums"]
         first: dict[str, str] = {}
         for key, value in sums.items():  # a key is "dp0:pp0:pcp0:tp0:" and a weight's name
             if first.setdefault(key.partition(":")[2], value) != value:
@@ -184,7 +186,7 @@ class VllmServer:
                     "folder at the same path, or start a server for each engine, without --data-parallel-size"
                 )
 
-    async def generate(self, client: httpx2.AsyncClient, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Draws one response, or reads one.
 
         Raises:
@@ -192,10 +194,10 @@ class VllmServer:
             RefusedError: the prompt is none for it.
         """
         try:
-            answer = await self._ask(client, "POST", _GENERATE, body)
+            answer = await self._ask("POST", _GENERATE, body)
         except FaultError:
             # It has counted a picture as read though it refused the prompt; then it misses it once, and takes it anew.
-            answer = await self._ask(client, "POST", _GENERATE, body)
+            answer = await self._ask("POST", _GENERATE, body)
         try:
             choice = answer["choices"][0]
             versions = {span["version"] for span in choice["weight_versions"] or ()}
@@ -207,20 +209,18 @@ class VllmServer:
             raise ServerLostError("it has other weights than it was given: it was started anew, or another run uses it")
         return dict(answer)
 
-    async def _rename(self, client: httpx2.AsyncClient, version: str) -> None:
-        await self._ask(client, "POST", "/update_weight_version", {"new_version": version})
+    async def _rename(self, version: str) -> None:
+        await self._ask("POST", "/update_weight_version", {"new_version": version})
 
-    async def _call(self, client: httpx2.AsyncClient, method: str, **arguments: str) -> Any:
+    async def _call(self, method: str, **arguments: str) -> Any:
         """Calls a method of each of vLLM's workers."""
         body = {"method": method, "kwargs": arguments}
-        return (await self._ask(client, "POST", "/collective_rpc", body))["results"]
+        return (await self._ask("POST", "/collective_rpc", body))["results"]
 
-    async def _ask(
-        self, client: httpx2.AsyncClient, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> Any:
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         content = None if body is None else json.dumps(body)
         try:
-            response = await client.request(method, self.address + path, content=content, headers=self.headers)
+            response = await self.client.request(method, self.address + path, content=content, headers=self.headers)
         except httpx2.TransportError as error:
             raise ServerLostError(str(error) or type(error).__name__) from error
         return read_answer(response, path)

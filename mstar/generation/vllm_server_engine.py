@@ -165,7 +165,7 @@ class VllmServerEngine(VllmBase[ServerSession]):
                         written[number][place] = read_response(job.answers[i], requests[number], sample, renderer)
                 bar.look([len(job.answers[i]["choices"][0]["token_ids"]) for i in range(job.size)], ())
 
-            session.pool.run(lambda client: draw(session.pool, client, given, done))
+            session.pool.run(lambda: draw(session.pool, given, done))
         return written
 
     def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> dict[str, list[list[float]]]:
@@ -182,7 +182,7 @@ class VllmServerEngine(VllmBase[ServerSession]):
             job = self._job(prompt, prompt_tokens(renderer, prompt) + kept, sampling) if kept else None
             if job is not None:
                 asked.append((number, job, kept))
-        found = session.pool.run(lambda client: session.pool.ask_each(client, [job for _, job, _ in asked]))
+        found = session.pool.run(lambda: session.pool.ask_each([job for _, job, _ in asked]))
         scored: dict[str, list[list[float]]] = {}
         for address, answers in found.items():
             scored[address] = [[] for _ in responses]

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx2
 import torch
 from torch import nn
 
@@ -165,17 +164,17 @@ class ServerSession:
         """What the servers have proven to hold of the policy's weights at the hand-over, on the main process."""
         return HandOver(sum(self._compared.values())) if is_main() else None
 
-    async def _prepare(self, client: httpx2.AsyncClient, server: VllmServer) -> None:
+    async def _prepare(self, server: VllmServer) -> None:
         """Makes sure that a server is as it must be, and has the present weights.
 
         Raises:
             EngineDriftError: it says that it has others than it was given.
             ServerLostError: it does not answer, or cannot be used.
         """
-        folder, facts = self._folder, await server.read_facts(client)
+        folder, facts = self._folder, await server.read_facts()
         _require_alike(facts, self._facts, self.policy, self.renderer, self.dtype, self.options.transfer)
         self._facts = facts
-        held = await server.read_version(client)
+        held = await server.read_version()
         has_them = held == folder.version
         sender = self._senders.get(server.address)
         # The others must not interrupt a hand-over, and no group of NCCL has them in it.
@@ -189,18 +188,16 @@ class ServerSession:
             if sender is not None and held != server.version:
                 # It was started anew, or another run has given it weights: it does not know the group that there was.
                 sender.close()
-            give = partial(server.read_weights, client, path, folder.version)
-            await server.load_weights(
-                client, give if sender is None else partial(sender.send, folder.current), folder.version
-            )
+            read = partial(server.read_weights, path, folder.version)
+            await server.load_weights(read if sender is None else partial(sender.send, folder.current), folder.version)
         if is_main() or not has_them:
             self._require_held(
                 server,
-                await (server.compare_weights(client, path) if sender is None else sender.compare(folder.current)),
+                await (server.compare_weights(path) if sender is None else sender.compare(folder.current)),
             )
             if facts.engines > 1:
-                await server.require_equal_engines(client)
-        await self._prove_again(client, server)
+                await server.require_equal_engines()
+        await self._prove_again(server)
 
     def _require_held(self, server: VllmServer, found: list[dict[str, Any]]) -> None:
         """Makes sure that each worker of a server holds what was written.
@@ -216,7 +213,7 @@ class ServerSession:
                 raise wrong_weights(f"server {server.address}", different, part["compared"])
         self._compared[server.address] = sum(part["compared"] for part in found)
 
-    async def _prove_again(self, client: httpx2.AsyncClient, server: VllmServer) -> None:
+    async def _prove_again(self, server: VllmServer) -> None:
         """Has a server that came back compute what another one has proven right at the hand-over.
 
         Raises:
@@ -224,7 +221,7 @@ class ServerSession:
         """
         for proof in self.proofs:
             try:
-                answer = await server.generate(client, (await asyncio.to_thread(proof.job.bodies))[0])
+                answer = await server.generate((await asyncio.to_thread(proof.job.bodies))[0])
             except RefusedError as error:
                 raise ServerLostError(f"it does not take what the others take: {error}") from error
             computed = read_logprobs(answer, proof.tail)

@@ -232,9 +232,9 @@ def test_answers_that_are_read_take_no_memory(
 ) -> None:
     jobs: list[Job] = []
 
-    async def watched(pool: Any, client: Any, given: Any, done: Any) -> None:
+    async def watched(pool: Any, given: Any, done: Any) -> None:
         jobs.extend(given)
-        await draw(pool, client, given, done)
+        await draw(pool, given, done)
 
     monkeypatch.setattr(vllm_server_engine, "draw", watched)
     assert all(text for row in texts(make()) for text in row)

@@ -206,11 +206,11 @@ from mstar.generation.vllm_server import VllmServer
 [_, config, reached, held] = sys.argv
 generate = VllmServer.generate
 
-async def hold(server, client, body):
+async def hold(server, body):
     if body["sampling_params"].get("seed") in json.loads(held):
         Path(reached).touch()
         await asyncio.sleep(600)
-    return await generate(server, client, body)
+    return await generate(server, body)
 
 VllmServer.generate = hold
 raise SystemExit(main(["fit", "--config", config]))
@@ -230,8 +230,8 @@ def test_a_run_that_draws_ahead_is_stale_by_one_iteration_and_survives_a_kill(
     generate = VllmServer.generate
     drawn: dict[int, str] = {}
 
-    async def noting(server: VllmServer, client: Any, body: Mapping[str, Any]) -> dict[str, Any]:
-        answer = await generate(server, client, body)
+    async def noting(server: VllmServer, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await generate(server, body)
         if "seed" in body["sampling_params"]:
             [span] = answer["choices"][0]["weight_versions"]
             drawn[body["sampling_params"]["seed"]] = span["version"]
@@ -290,8 +290,8 @@ def test_a_run_that_loses_a_server_keeps_what_an_undisturbed_one_keeps(
     undisturbed = kept(evolve(name="undisturbed", engine=engine))
     generate, answers = VllmServer.generate, []
 
-    async def killing(server: VllmServer, client: Any, body: Mapping[str, Any]) -> dict[str, Any]:
-        answer = await generate(server, client, body)
+    async def killing(server: VllmServer, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await generate(server, body)
         if "seed" in body["sampling_params"]:
             answers.append(server.address)
         # In the middle of an iteration's responses, behind the greedy ones of the dynamics.
