@@ -129,6 +129,11 @@ def pick(values: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
+def is_nothing(value: Any) -> bool:
+    """Whether a value is None, "" or NaN."""
+    return value is None or value == "" or value != value
+
+
 def is_filled(value: Any) -> bool:
     """Whether a cell, or anything in it, is more than nothing: 0, "", NaN, and lists and objects of these."""
     if isinstance(value, Mapping | list | tuple):

@@ -14,7 +14,7 @@ from mstar.errors import counted
 from mstar.grading.choices import ChoiceReader
 from mstar.grading.commitment import find_committed
 from mstar.grading.formulas import GradingTimeoutError
-from mstar.prompts.field_values import TEXTS, parse, parse_texts, pick, read_text, read_texts
+from mstar.prompts.field_values import TEXTS, is_nothing, parse, parse_texts, pick, read_text, read_texts
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, AnswerType
 
@@ -201,8 +201,10 @@ def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, .
     if isinstance(value, Mapping) and isinstance(value.get("text"), list):
         value = dict(zip(value.get("label") or range(len(value["text"])), value["text"], strict=False))
     if isinstance(value, Mapping):
-        pairs = [(label, text) for label, text in value.items() if text is not None]
+        pairs = [(label, text) for label, text in value.items() if not is_nothing(text)]
     elif isinstance(value, list | tuple):
+        while value and is_nothing(value[-1]):
+            value = value[:-1]
         pairs = [_read_option(item) for item in value]
     elif value is None:
         pairs = []

@@ -92,6 +92,9 @@ class RowConverter:
         of_all = self.fields.tolerance if isinstance(self.fields.tolerance, Tolerance) else None
         none: tuple[str, ...] = ()
         choices, labels = read("choices", lambda *_: read_options(values, self.fields), (none, none))
+        if "" in choices:
+            letter = chr(ord("A") + choices.index(""))
+            raise RowError(Reason.WRONG_TYPE, f"option {letter} has no text, and prompts show options as text alone")
         column = self.fields.answer or ""
         # Of a chat it is what the model says to the question, the user's last turn, whichever turn is named.
         chat = self.fields.conversations or self.fields.question or ""

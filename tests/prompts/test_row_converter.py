@@ -53,6 +53,10 @@ def one(tmp_path: Path, row: dict[str, Any], fields: FieldMap | None = None, **s
         ({"option": "A. red;B. blue", "answer": "B"}, None, "B", ("red", "blue")),
         ({"Options": ["A)red", "B)blue"], "Correct Answer": "B"}, None, "B", ("red", "blue")),
         ({"options": ["$2+4$", "$\\frac{1}{2}$"], "answer": "B"}, None, "B", ("$2+4$", "$\\frac{1}{2}$")),
+        ({"options": ["red", "blue", None, float("nan"), ""], "answer": "B"}, None, "B", ("red", "blue")),
+        ({"options": {"A": "red", "B": "blue", "C": float("nan"), "D": ""}, "answer": "B"}, None, "B", ("red", "blue")),
+        ({"options": [1, 0], "answer": "B"}, None, "B", ("1", "0")),
+        ({"options": ["", ""], "answer": "4"}, None, "4", ()),
         ({"meta": {"gold": "4"}}, FieldMap(answer="meta.gold"), "4", ()),
         ({"meta": '{"gold": "4"}'}, FieldMap(answer="meta.gold"), "4", ()),
         ({"reward_model": {"ground_truth": "4"}}, None, "4", ()),
@@ -67,6 +71,13 @@ def test_forms_of_choices_and_answers(
     assert prompt.question == ("\n".join(["Which?", "Choices:", f"(A) {choices[0]}", f"(B) {choices[1]}"]) if choices
                                else "Which?")  # fmt: skip
     assert AnswerGrader().is_gradeable(prompt)
+
+
+@pytest.mark.parametrize("options", [[{"bytes": None, "path": "a.png"}] * 2, ["red", None, "blue"]])
+def test_an_option_without_text_makes_a_bad_row(tmp_path: Path, options: list[Any]) -> None:
+    rows = [{"question": "Which?", "options": given, "answer": "A"} for given in (["red", "blue"], options)]
+    source = RecordPrompts(str(write_lines(tmp_path / "rows.jsonl", rows)), max_bad_share=0.5)
+    assert source.facts().bad == {"wrong_type": 1}
 
 
 @pytest.mark.parametrize(
