@@ -139,7 +139,7 @@ class MstarCLI(LightningCLI):
             raise ConfigError(
                 "trainer.barebones leaves out checkpoints, callbacks and logs, which are the run: drop it."
             )
-        self._root = Path(configured.get("default_root_dir") or Path.cwd()).expanduser()
+        self._root = Path(configured.get("default_root_dir") or Path.cwd())
         if configured.get("fast_dev_run"):
             configured["default_root_dir"] = make_scratch_folder(self._root)
         configured["accelerator"] = choose_accelerator(configured.get("accelerator"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
@@ -60,7 +61,7 @@ def _options() -> ArgumentParser:
         help="prompts of the data to count tokens on, if it is there; 0 for none (default: %(default)s)")  # fmt: skip
     add("--command", choices=("fit", "test"), default="fit",
         help="the command that the configuration is for; one of annotate is known by its keys")  # fmt: skip
-    add("--json", metavar="FILE", help="write the account there, too, in bytes")
+    add("--json", metavar="FILE", type=os.path.expanduser, help="write the account there, too, in bytes")
     return parser
 
 

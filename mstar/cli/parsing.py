@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from mstar.cli.home_folders import expand_homes
 from mstar.cli.kept_settings import find_kept
 from mstar.cli.null_values import refuse_null
 from mstar.cli.option_help import asked_option, explain_option
@@ -65,7 +66,7 @@ class Parser(ArgumentParser):
         # jsonargparse reads a file that another one names from within that one's folder.
         token, types = _given.set(tuple(map(_from_anywhere, given))), _hints.set(hints)
         try:
-            config = super().parse_args(replace_sources(given), *more, **options)
+            config = expand_homes(super().parse_args(replace_sources(given), *more, **options))
         finally:
             _given.reset(token)
             _hints.reset(types)

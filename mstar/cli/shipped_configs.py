@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import re
 import sys
 import textwrap
@@ -38,8 +39,8 @@ def find_config(name: str) -> Path:
     Raises:
         ConfigError: there is neither.
     """
-    if Path(name).is_file():
-        return Path(name)
+    if (own := Path(os.path.expanduser(name))).is_file():
+        return own
     short = name.removeprefix("./").removeprefix(_PREFIX)
     names = shipped_names()
     if short in names:

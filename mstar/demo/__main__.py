@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         from mstar.demo.run import run_demo
 
-        run_demo(given.seed, given.output)
+        run_demo(given.seed, given.output.expanduser())
 
     return run_to_end("demo", work)
 

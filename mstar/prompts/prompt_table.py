@@ -104,10 +104,8 @@ def content_id(*parts: object) -> str:
 
 def cache_root() -> Path:
     """The folder of all caches: ``$MSTAR_CACHE``, else ``mstar`` in the user's cache folder."""
-    return Path(
-        os.environ.get("MSTAR_CACHE")
-        or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mstar")
-    )
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(os.environ.get("MSTAR_CACHE") or os.path.join(caches, "mstar")))
 
 
 def cache_folder(*facts: object) -> Path:
