@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,27 @@ class Request:
     prefix: str = ""
     show_answer: bool = False
     keep_tokens: bool = False
+
+    def fill(
+        self, sample: Sample, decode: Callable[[tuple[int, ...]], str], tokens: Sequence[int], finished: bool,
+        logprob: float, logprobs: Iterable[float],
+    ) -> Response:  # fmt: skip
+        """The response of the tokens that were drawn for a sample, a finished one's end token among them.
+
+        Args:
+            logprobs: The log-probability of each token; asked for only if tokens are kept.
+        """
+        return Response(
+            prompt_id=self.prompt.id,
+            sample_index=sample.index,
+            text=self.prefix + decode(tuple(tokens[: len(tokens) - finished])),
+            num_tokens=len(tokens),
+            finished=finished,
+            temperature=sample.temperature,
+            logprob=logprob,
+            tokens=tuple(tokens) if self.keep_tokens else (),
+            logprobs=tuple(logprobs) if self.keep_tokens else (),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,18 +316,6 @@ def _responses(
                 "the policy's logits are not finite numbers although its weights are: what it computes leaves the "
                 "range of its type; compute in bfloat16 or float32 (trainer.precision bf16-mixed or 32-true)."
             )
-        request, finished = requests[row.request], not ends.isdisjoint(tokens[:length])
-        responses.append(
-            Response(
-                prompt_id=request.prompt.id,
-                sample_index=row.sample.index,
-                text=request.prefix + decode(tuple(tokens[: length - finished])),
-                num_tokens=length,
-                finished=finished,
-                temperature=row.sample.temperature,
-                logprob=total,
-                tokens=tuple(tokens[:length]) if request.keep_tokens else (),
-                logprobs=tuple(logprobs[:length]) if request.keep_tokens else (),
-            )
-        )
+        finished, request = not ends.isdisjoint(tokens[:length]), requests[row.request]
+        responses.append(request.fill(row.sample, decode, tokens[:length], finished, total, logprobs[:length]))
     return responses

@@ -169,9 +169,13 @@ class VllmEngine(VllmBase[VllmSession]):
             more = self._hand_over(requests, jobs, accepted, pictures, bar)
             for job, output in session.finish(accepted, more, bar):
                 number, group = jobs[job]
-                for i, (place, _) in enumerate(group):
+                for i, (place, sample) in enumerate(group):
                     drawn = output.outputs[min(i, len(output.outputs) - 1)]
-                    written[number][place] = self._read(drawn, written[number][place], requests[number])
+                    written[number][place] = requests[number].fill(
+                        sample, session.renderer.decode, list(drawn.token_ids), drawn.finish_reason == "stop",
+                        float(drawn.cumulative_logprob),
+                        (float(drawn.logprobs[step][token].logprob) for step, token in enumerate(drawn.token_ids)),
+                    )  # fmt: skip
         return written
 
     def _hand_over(
@@ -210,20 +214,6 @@ class VllmEngine(VllmBase[VllmSession]):
                 yield True
             # What vLLM refuses, and what greedy decoding does not repeat, is not waited for.
             bar.skip(left)
-
-    def _read(self, drawn: Any, unfilled: Response, request: Request) -> Response:
-        """The response that vLLM drew."""
-        tokens, finished = list(drawn.token_ids), drawn.finish_reason == "stop"
-        kept = tokens if request.keep_tokens else []
-        return replace(
-            unfilled,
-            text=request.prefix + self.session.renderer.decode(tokens[: len(tokens) - finished]),
-            num_tokens=len(tokens),
-            finished=finished,
-            logprob=float(drawn.cumulative_logprob),
-            tokens=tuple(kept),
-            logprobs=tuple(float(drawn.logprobs[step][token].logprob) for step, token in enumerate(kept)),
-        )
 
     def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> dict[str, list[list[float]]]:
         """The log-probability of each token of given responses, by vLLM's weights.

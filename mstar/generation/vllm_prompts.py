@@ -166,17 +166,9 @@ def generate_bodies(
 def read_response(answer: Mapping[str, Any], request: Request, sample: Sample, renderer: Renderer) -> Response:
     """The response in an answer."""
     choice = answer["choices"][0]
-    tokens, finished = choice["token_ids"], choice["finish_reason"] == "stop"
     logprobs = [float(step["logprob"]) for step in choice["logprobs"]["content"]]
-    return replace(
-        unwritten(request, sample),
-        text=request.prefix + renderer.decode(tokens[: len(tokens) - finished]),
-        num_tokens=len(tokens),
-        finished=finished,
-        logprob=sum(logprobs),
-        tokens=tuple(tokens) if request.keep_tokens else (),
-        logprobs=tuple(logprobs) if request.keep_tokens else (),
-    )
+    finished = choice["finish_reason"] == "stop"
+    return request.fill(sample, renderer.decode, choice["token_ids"], finished, sum(logprobs), logprobs)
 
 
 def read_logprobs(answer: Mapping[str, Any], tail: Sequence[int]) -> list[float]:
