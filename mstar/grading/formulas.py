@@ -28,10 +28,10 @@ _MAX_LENGTH: Final = 500
 _MAX_NESTING: Final = 12
 # A command, a product such as 3x, a relation, an operator between two terms, a tuple or an interval, a factorial.
 _SIGN: Final = re.compile(
-    r"\\[a-zA-Z{]+|(?<!\w)\d+\s?(?:[a-z]|[a-dx-z]{2})(?!\w|\.\w)|[=^√π∞≤≥<>]|(?<=[\w)}])\s*[-+*/]\s*(?=[\w(\\{])|[\[({]\s*-?[\w.\\]+\s*,|(?<=\d)!"
+    r"\\[a-zA-Z{]+|(?<!\w)\d+\s?(?:[a-zα-ψ]|[a-dx-z]{2})(?!\w|\.\w)|[=^√π∞≤≥<>]|(?<=[\w)}°])\s*[-+*/]\s*(?=[\w(\\{])|[\[({]\s*-?[\w.\\]+\s*,|(?<=\d)!"
 )
 # Calculations with digits alone, such as 2019-20, are spans and numbers, and no formulas.
-_MORE_THAN_DIGITS: Final = re.compile(r"[a-zA-Z√π∞!^]|[\[({]\s*-?[\w.]+\s*,")
+_MORE_THAN_DIGITS: Final = re.compile(r"[a-zA-Zα-ω√∞!^]|[\[({]\s*-?[\w.]+\s*,")
 _PROSE: Final = re.compile(
     r"(?<![\\a-zA-Z])(?!sin|cos|tan|sec|csc|cot|log|exp|sqrt|and|or\b|cm|mm|km|inf|[pbvBV]?matrix|cases|array)[a-zA-Z]{3,}"
 )

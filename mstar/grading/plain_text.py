@@ -53,7 +53,8 @@ _PLAIN: Final = {
     **dict.fromkeys(("le", "leq", "leqslant"), "≤"), **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
     "infty": "∞", "triangle": "△", "angle": "∠", "Omega": "Ω", "mu": "μ", "ne": "≠", "neq": "≠",
-    "parallel": "∥", "perp": "⊥", "sim": "∽", "mid": "|",
+    "parallel": "∥", "perp": "⊥", "sim": "∽", "mid": "|", "alpha": "α", "beta": "β", "gamma": "γ", "theta": "θ",
+    "lambda": "λ", "varphi": "φ", "phi": "φ",
 }  # fmt: skip
 _GROUPS: Final = re.compile(r"\{,\}|(?:,?\\!|\\,)(?=\d{3})")
 _DEGREE: Final = re.compile(r"\s*(?:\^\s*\{?\s*|\*)°\s*\}?")

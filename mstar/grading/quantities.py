@@ -42,7 +42,7 @@ _JOINING: Final = re.compile(
     r"(?i)\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|"
     r"hundred|thousand|million|billion|dozen|st|nd|rd|th|if|but|more|less|fewer|is|was|were|must|"
     r"the above|cannot|would|might|may|pi|sqrt|(?-i:(?!^[LNJWV] )[A-Zb-fi-kn-rt-z](?!-)"
-    r"|^(?:(?!cc)[a-dx-z]{2}|[grv][hlt]|mn|pq)$))\b|[π√]"
+    r"|^(?:(?!cc)[a-dx-z]{2}|[grv][hlt]|mn|pq|[a-z](?: [a-z])+)$))\b|[π√]"
 )
 _CLOSED_FORM: Final = re.compile(r"[√π^(!]|\*\*|sqrt")
 _UNIT_TAIL: Final = re.compile(r"(?is)(.*?(?:[\dπ)]|!(?!\s(?-i:[A-Z]))))\s*((?:[a-z°%$][a-z°\s.]*(?:\^\(?[23]\)?)?)?)")
@@ -106,7 +106,7 @@ def _read_unit(match: re.Match[str]) -> str | None:
 def _read_words(text: str) -> str | None:
     """The unit that words behind a number are, empty for harmless ones, None for ones that change the number."""
     # 5x and 5 n are products and 7a is a label, but 5g and 5 N are amounts.
-    if len(text) == 1 and text.isascii() and text.isalpha() and text not in "mgslhLNJWV":
+    if len(text) == 1 and (text.isascii() or "α" <= text < "ω") and text.isalpha() and text not in "mgslhLNJWV":
         return None
     unit = canonical_unit(text)
     if unit or not text:
