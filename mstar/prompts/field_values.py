@@ -21,6 +21,8 @@ from mstar.types import PICTURE, AnswerIs, Tolerance
 
 # How the base64 text of PNG, JPEG, GIF, WebP and BMP files begins.
 _BASE64: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk")
+# A text with more characters is no path.
+_LONGEST: Final = 4096
 TEXTS: Final = ("text", "value", "content", "option", "choice", "answer")
 # How a picture is wrapped: by datasets, in a part of a chat's turn, as an address.
 _WRAPPERS: Final = ("bytes", "path", "image", "image_url", "url", "base64")
@@ -209,12 +211,12 @@ def _from_base64(text: str) -> bytes | None:
     declared = text.startswith("data:")
     if declared:
         text = text.partition(",")[2]
-    elif len(text) < 60 or not text.startswith(_BASE64):
+    elif len(text) <= _LONGEST and (len(text) < 60 or not text.startswith(_BASE64)):
         return None
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        if declared or len(text) > 4096:
+        if declared or len(text) > _LONGEST:
             raise RowError(Reason.BROKEN_IMAGE, f"the base64 text of the picture is damaged: {error}") from error
         return None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mstar.errors import ConfigError, DataError, require_least
 from mstar.file_faults import find_fault
@@ -179,7 +179,9 @@ def decode_image(source: Path | bytes, name: str, limits: PixelLimits = NO_LIMIT
     except _DAMAGE as error:
         if isinstance(source, Path) and (fault := find_fault(source)) is not None:
             raise DataError(f"The image '{name}' cannot be decoded: it {fault}.") from error
-        raise DataError(f"The image '{name}' cannot be decoded ({error}); replace or remove it.") from error
+        # Pillow's own words for that name the object in memory that was read.
+        reason = "it is no picture that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"The image '{name}' cannot be decoded ({reason}); replace or remove it.") from error
 
 
 def open_image(uri: str, root: str = ".") -> Image.Image:

@@ -207,6 +207,8 @@ def test_bytes_are_decoded_like_files(root: Path) -> None:
     assert pixels(decode_image(content, "p-1#0")) == [[WHITE, BLUE]]
     with pytest.raises(DataError, match="'p-1#0' cannot be decoded"):
         decode_image(content[: len(content) // 2], "p-1#0")
+    with pytest.raises(DataError, match=r"'p-1#0' cannot be decoded \(it is no picture that Pillow knows\)"):
+        decode_image(b"<svg/>", "p-1#0")
 
 
 @pytest.mark.parametrize("uri", ["q17#0", "a/b c#12", "mmstar.parquet#3.1"])

@@ -13,6 +13,7 @@ import pytest
 
 from mstar.prompts import PixelLimits, RecordPrompts, table_prompts
 from mstar.prompts.images import decode_image
+from mstar.prompts.quarantine import Reason
 from mstar.prompts.table_prompts import TablePrompts
 from mstar.types import Prompt
 from tests.prompts.record_files import sizes, write_lines
@@ -65,6 +66,15 @@ def test_the_limits_hold_for_files_and_for_bytes(tmp_path: Path, picture: Pictur
     rows = [{"question": "file", "image": "a.png"}, {"question": "bytes", "image": text}]
     source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), pixels=PixelLimits(maximum=100))
     assert [sizes(prompt) for prompt in source] == [[(10, 10)], [(10, 10)]]
+
+
+def test_long_base64_is_no_path(tmp_path: Path, picture: Picture) -> None:
+    text = base64.b64encode(picture(1, "TIFF", 64)).decode()
+    rows = [{"question": f"Q{i}", "image": image} for i, image in enumerate((text, "a.png" * 1000))]
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), max_bad_share=0.5)
+    assert [sizes(prompt) for prompt in source] == [[(64, 64)]]
+    [bad] = source.facts().examples
+    assert (bad.reason, len(bad.detail) < 200) == (Reason.BROKEN_IMAGE, True)
 
 
 def test_a_mended_picture_is_used_without_reading_the_rows_again(tmp_path: Path, picture: Picture) -> None:
