@@ -5,6 +5,7 @@ Shapes: B rows, T tokens.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -235,10 +236,11 @@ class Renderer:
         for response, text, offsets in zip(responses, written, encoded["offset_mapping"], strict=True):
             # The steps are those of the response, in which a thought may be opened that the turn opens already.
             row, position = [], len(text) - len(response)
+            token_ends = sorted(end for _, end in offsets)
             for step in split_steps(response)[:-1]:
                 position += len(step)
                 # Whole tokens only: one that reaches into the next step (an indented word) has seen that step.
-                row.append(max(sum(end <= position for _, end in offsets) - 1, 0))
+                row.append(max(bisect_right(token_ends, position) - 1, 0))
             ends.append([*row, len(offsets)] if response.strip() else [])
         return tokens, ends
 
