@@ -14,6 +14,8 @@ from mstar.types import PICTURE, Prompt, Turn
 # How a list of parts looks where a template writes it down as it is, in Python or as JSON.
 _PARTS: Final = re.compile(r"""["']type["']\s*:\s*["'](?:text|image)["']""")
 _MARK: Final = "\u241eresponse\u241e"
+# A template is a program: what is wrong with it may be any of these. Those of Jinja are TemplateErrors.
+_FAULTS: Final = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 # A thought that a turn opens and leaves open.
 _OPEN_THOUGHT: Final = re.compile(r"(?:<(?:\w+:)?think(?:ing)?>|\u25c1think\u25b7|\[THINK\])\s*$")
 _ANSWER_HINT: Final = (
@@ -44,8 +46,7 @@ def check_template(processor: Any, apply: Callable[..., str]) -> None:
             for content in ([{"type": "image"}, text], [text])
         )
         answered = apply([{"role": "user", "content": [text]}, answer], open_turn=False)
-    # A template is a program: what is wrong with it may be any of these. Those of Jinja are TemplateErrors.
-    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except _FAULTS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, TemplateSyntaxError):
             reason = f"line {error.lineno}: {reason}"
@@ -57,6 +58,24 @@ def check_template(processor: Any, apply: Callable[..., str]) -> None:
     # A tokenizer alone is that of a model of text.
     if with_picture == without and processor is not tokenizer_of(processor):
         raise _useless(processor, "has no place for a picture")
+
+
+def takes_system_parts(apply: Callable[..., str]) -> bool:
+    """Whether a system turn can be a list of parts; False where it comes out whole as one text alone (Gemma 4).
+
+    Args:
+        apply: As for ``check_template``.
+    """
+    question = {"role": "user", "content": [{"type": "text", "text": "question"}]}
+
+    def comes_out(content: Any) -> bool:
+        try:
+            text = apply([{"role": "system", "content": content}, question], open_turn=True)
+        except _FAULTS:
+            return False
+        return _MARK in text and not _PARTS.search(text)
+
+    return comes_out([{"type": "text", "text": _MARK}]) or not comes_out(_MARK)
 
 
 def keeps_places(apply: Callable[..., str], end: str) -> bool:
@@ -160,6 +179,16 @@ def place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]
                 content.append({"type": "text", "text": piece})
         messages.append({"role": turn.role, "content": content})
     return messages
+
+
+def plain_system(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages with every system turn without pictures as one text (``takes_system_parts``)."""
+    return [
+        {**message, "content": "".join(part["text"] for part in message["content"])}
+        if message["role"] == "system" and all(part["type"] == "text" for part in message["content"])
+        else message
+        for message in messages
+    ]
 
 
 def pictures_first(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,7 +19,9 @@ from mstar.chat_template import (
     find_answer_turn,
     keeps_places,
     pictures_first,
+    plain_system,
     prompt_messages,
+    takes_system_parts,
     tokenizer_of,
 )
 from mstar.errors import ConfigError, DataError
@@ -105,6 +107,7 @@ class Renderer:
         end = str(self.tokenizer.convert_ids_to_tokens(self.end_id))
         # A tokenizer alone is that of a model of text.
         self._keeps_places = processor is self.tokenizer or keeps_places(self._apply_template, end)
+        self._takes_system_parts = takes_system_parts(self._apply_template)
         self.end_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
         # What they look like where they were written down as text.
         self.end_texts: tuple[str, ...] = tuple(map(str, self.tokenizer.convert_ids_to_tokens(list(self.end_ids))))
@@ -136,6 +139,7 @@ class Renderer:
                         "remove it, or give the prompt that picture."
                     )
         shown = messages if self._keeps_places else pictures_first(messages)
+        shown = shown if self._takes_system_parts else plain_system(shown)
         try:
             return self._apply_template(shown, open_turn=True)
         except TemplateError as error:

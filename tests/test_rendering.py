@@ -15,7 +15,7 @@ from mstar.prompts import TinyDice
 from mstar.prompts.tiny_dice import TinyDiceImage
 from mstar.rendering import IGNORE_INDEX, Renderer
 from mstar.steps import split_steps
-from mstar.types import Prompt
+from mstar.types import Prompt, Turn
 
 if TYPE_CHECKING:
     from transformers import BatchFeature
@@ -352,6 +352,20 @@ def test_a_template_that_cannot_render_prompts_is_refused_when_it_is_loaded(
     processor.chat_template = template
     with pytest.raises(ConfigError, match=re.escape(said)):
         Renderer(processor)
+
+
+def test_a_system_turn_is_one_text_where_the_template_wants_it_so(tiny: Any) -> None:
+    """Gemma 4's wrote the list of parts down, and the model was told "[{'type': 'text', ..."."""
+    given = tiny.renderer.processor
+    prompt = Prompt(
+        "p", "Even?", (IMAGE,), turns=(Turn("system", "Be brief."), Turn("user", "Hi"), Turn("assistant", "Ho"))
+    )
+    parts = "{% for p in m.content %}{{ p.text if p.type == 'text' else '<image>' }}{% endfor %}"
+    for system in ("{{ m.content | trim }}", "{{ '' + m.content }}", parts):
+        processor = copy.deepcopy(given)
+        turn = f"{{% if m.role == 'system' %}}{system}{{% else %}}{parts}{{% endif %}}|"
+        processor.chat_template = f"{{% for m in messages %}}{turn}{{% endfor %}}"
+        assert Renderer(processor).render_prompt(prompt) == "Be brief.|<image>Hi|Ho|Even?|", system
 
 
 def test_decoding_leaves_no_special_token(tiny: Any) -> None:
