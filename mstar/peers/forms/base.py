@@ -14,6 +14,7 @@ from mstar.errors import DataError
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, PeerRow
 from mstar.rewards.published.base import INSTRUCTION, placed_question
+from mstar.steps import begins_in_thought
 from mstar.types import PICTURE, Prompt, Turn
 
 Row = dict[str, Any]
@@ -84,17 +85,26 @@ def marked_turns(prompt: Prompt, turns: Sequence[Turn] | None = None) -> list[di
 
 def answered(row: Kept) -> list[dict[str, str]]:
     """A prompt and its response as messages."""
-    return [*marked_turns(row.prompt), {"role": "assistant", "content": require_text(row.response)}]
+    return [*marked_turns(row.prompt), {"role": "assistant", "content": whole_text(row.response)}]
 
 
-def require_text(response: str) -> str:
-    """A response, in which nothing stands for a picture, a video or a sound.
+def whole_text(response: str) -> str:
+    """A response with its thought opened, which its chat template may have done and the peers' programs look for.
+
+    Raises:
+        DataError: something in it stands for a picture, a video or a sound.
+    """
+    return ("<think>\n" if begins_in_thought(response) else "") + require_text(response)
+
+
+def require_text(text: str) -> str:
+    """A response or a step of one, in which nothing stands for a picture, a video or a sound.
 
     Raises:
         DataError: something does.
     """
-    _refuse_marks(response, "response", _MARKS)
-    return response
+    _refuse_marks(text, "response", _MARKS)
+    return text
 
 
 def _refuse_marks(text: str, what: str, marks: Sequence[str]) -> None:

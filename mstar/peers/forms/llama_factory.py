@@ -15,7 +15,7 @@ from mstar.peers.forms.base import (
     judged_row,
     marked_turns,
     message_row,
-    require_text,
+    whole_text,
 )
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
@@ -43,7 +43,7 @@ def _kept(row: Kept, pictures: Pictures) -> Row:
 
 
 def _pair(row: Pair, pictures: Pictures) -> Row:
-    chosen, rejected = ({"role": "assistant", "content": require_text(text)} for text in (row.chosen, row.rejected))
+    chosen, rejected = ({"role": "assistant", "content": whole_text(text)} for text in (row.chosen, row.rejected))
     made = message_row(_messages(marked_turns(row.prompt)), row.prompt, pictures)
     return {**made, "chosen": chosen, "rejected": rejected}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import DataError
-from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, marked_turns, paths, require_text
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, marked_turns, paths, whole_text
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 from mstar.types import PICTURE, Prompt
@@ -36,8 +36,8 @@ def _pair(row: Pair, pictures: Pictures) -> Row:
     return {
         **_image(row.prompt, pictures),
         "question": _lined(asked["content"]),
-        "chosen": require_text(row.chosen),
-        "rejected": require_text(row.rejected),
+        "chosen": whole_text(row.chosen),
+        "rejected": whole_text(row.rejected),
         "id": row.prompt.id,
     }
 

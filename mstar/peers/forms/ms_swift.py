@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_row, message_row, require_text
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_row, message_row, whole_text
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 
@@ -20,7 +20,7 @@ def _kept(row: Kept, pictures: Pictures) -> Row:
 
 def _pair(row: Pair, pictures: Pictures) -> Row:
     made = _kept(Kept(row.prompt, row.chosen), pictures)
-    return {**made, "rejected_response": require_text(row.rejected)}
+    return {**made, "rejected_response": whole_text(row.rejected)}
 
 
 MS_SWIFT: Final = PeerForm(

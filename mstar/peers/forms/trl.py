@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mstar.chat_template import place_pictures
-from mstar.peers.forms.base import PeerForm, PeerTable, Row, require_text
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, whole_text
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 from mstar.rewards.published.base import question_of
@@ -20,7 +20,7 @@ def _shown(prompt: Prompt, pictures: Pictures) -> Row:
 
 
 def _answer(text: str) -> list[dict[str, Any]]:
-    return [{"role": "assistant", "content": [{"type": "text", "text": require_text(text)}]}]
+    return [{"role": "assistant", "content": [{"type": "text", "text": whole_text(text)}]}]
 
 
 def _kept(row: Kept, pictures: Pictures) -> Row:

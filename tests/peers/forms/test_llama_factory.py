@@ -36,3 +36,10 @@ def test_no_text_stands_for_a_medium_that_is_not_there(mark: str) -> None:
     for question, response in ((f"What is {mark} in HTML?", "A tag"), ("Which tag?", f"{mark}, of course")):
         with pytest.raises(DataError, match=f"has '{mark}' in it"):
             answered(Kept(Prompt("p", question), response))
+
+
+def test_a_thought_that_the_chat_template_opened_is_opened_in_the_row() -> None:
+    """LLaMA-Factory and ms-swift look for `<think>`; ms-swift put an empty thought before the one that is there."""
+    begun = "It is 3?\nNo.\n</think>\n\nAnswer: 4"
+    for response, written in ((begun, f"<think>\n{begun}"), *[(text, text) for text in (f"<think>\n{begun}", "4")]):
+        assert answered(Kept(Prompt("p", "2 + 2?"), response))[-1]["content"] == written
