@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from mstar.endpoint import AddressedModel, Answer, ChatClient, Refusal, Traffic, chat_messages
 from mstar.errors import ConfigError, DataError, require_least
 from mstar.generation.base import Engine, Request, Sample
+from mstar.steps import begins_in_thought
 from mstar.types import Prompt, Response
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class OpenAIEngine(AddressedModel, Engine):
         self.length_field = length_field
         self.logprobs = logprobs
         self.progress = progress
+        self._begins_in_thought = False
         self._folder: Path | None = None
         self._client: ChatClient | None = None
 
@@ -115,21 +117,26 @@ class OpenAIEngine(AddressedModel, Engine):
 
         Raises:
             EndpointError: the server does not answer; what it did answer is kept.
-            ConfigError: it refuses the key, the model's name or a field.
+            ConfigError: it refuses the key, the model's name or a field; or a thought is to be continued.
             DataError: it refuses a prompt.
         """
-        if any(request.prefix for request in requests) and self.continuing == "none":
-            raise ConfigError(
-                "a response is to be continued, but engine.continuing is none: choose how the server does that, or "
-                "label steps by a judge alone."
-            )
+        if any(request.prefix for request in requests):
+            self._check_continuing()
         asked = [(request, sample) for request in requests for sample in request.samples]
         with self.counting(len(asked)) as bar:
             answers = self._connect().ask_all(
                 self._bodies(requests),
                 lambda answer: bar.look([answer.num_tokens if isinstance(answer, Answer) else 0], ()),
             )
-        responses = iter([self._response(*pair, answer) for pair, answer in zip(asked, answers, strict=True)])
+        drawn = [self._response(*pair, answer) for pair, answer in zip(asked, answers, strict=True)]
+        begun = [
+            begins_in_thought(response.text)
+            for (request, _), response in zip(asked, drawn, strict=True)
+            if response.finished and not request.prefix
+        ]
+        if begun:
+            self._begins_in_thought = sum(begun) > len(begun) / 2
+        responses = iter(drawn)
         return [[next(responses) for _ in request.samples] for request in requests]
 
     def close(self) -> None:
@@ -140,6 +147,19 @@ class OpenAIEngine(AddressedModel, Engine):
             self._client = None
             if usage.requests or usage.known:
                 _log.info("%s: %s", self.model, usage.describe(usage.cost(self.traffic)))
+
+    def _check_continuing(self) -> None:
+        if self.continuing == "none":
+            raise ConfigError(
+                "a response is to be continued, but engine.continuing is none: choose how the server does that, or "
+                "label steps by a judge alone."
+            )
+        if self._begins_in_thought:
+            # Sent back, what was thought stands behind an empty thought, as the beginning of the answer.
+            raise ConfigError(
+                f"the chat template of '{self.model}' opens a thought, which its server cannot be asked to continue: "
+                "serve it with a template that opens none, load the model here, or label steps by a judge alone."
+            )
 
     def _connect(self) -> ChatClient:
         if self._client is None:

@@ -146,6 +146,20 @@ def test_a_server_that_cannot_continue_is_one_sentence(stub: StubServer, make: M
         make().generate([request])
 
 
+def test_a_thought_that_the_template_opened_is_not_continued(stub: StubServer, make: Make) -> None:
+    """What was thought was sent back as the answer behind an empty thought, and labelled by what came of that."""
+    engine, first = make(), Request(DICE, GREEDY)
+    for text, is_refused in (("<think>\none\n</think>\ntwo", False), ("one\n</think>\ntwo", True), ("one\ntwo", False)):
+        stub.write = lambda body, text=text: text
+        first = replace(first, samples=(Sample(0, 0.0, first.samples[0].seed + 1),))
+        assert engine.generate([first])[0][0].text == text
+        if is_refused:
+            with pytest.raises(ConfigError, match=r"template of 'teacher' opens a thought, which its server cannot be"):
+                engine.generate([replace(first, prefix="one\n")])
+        else:
+            engine.generate([replace(first, prefix="one\n")])
+
+
 def test_a_prompt_that_is_too_long_has_no_response_and_another_refusal_stops(stub: StubServer, make: Make) -> None:
     # Without a longest response it is too long, too.
     stub.faults = [(400, {}, {"message": "too long", "code": "context_length_exceeded"})] * 2
