@@ -4,6 +4,7 @@
     <cache>/<key>/quarantine.jsonl    the rows that could not be used
     <cache>/<key>/manifest.json       counts
     <cache>/<key>/pictures-*.json     pictures that one process finds unusable, for those that wait for it
+    <cache>/<key>/bad_rows-*.jsonl    the rows that could not be used, those with such pictures among them
 
 The key depends on the data, and on how it is read, so that several sources (splits) and several runs share one table.
 """
@@ -295,6 +296,7 @@ class PromptTable:
 
         self.folder = folder
         self.name = name
+        self.quarantine = folder / "quarantine.jsonl"
         manifest = read_json(folder / "manifest.json")
         self.total: int = manifest["rows"]
         self.repeated: int = manifest["repeated"]
@@ -321,4 +323,4 @@ class PromptTable:
 
     def bad_rows(self) -> Iterator[BadRow]:
         """The rows that could not be put into the table."""
-        return read_quarantine(self.folder / "quarantine.jsonl")
+        return read_quarantine(self.quarantine)

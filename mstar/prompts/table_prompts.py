@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections import Counter
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
-from mstar.errors import DataError, require_share
+from mstar.errors import DataError, StorageError, require_share
 from mstar.locking import do_once
 from mstar.prompts.base import PromptSource
 from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, explain_bad_row, first_of_each
@@ -29,6 +30,8 @@ from mstar.prompts.prompt_table import PromptTable, hash_id
 from mstar.prompts.quarantine import BadRow, PutAside, Reason, RowError, write_quarantine
 from mstar.provenance import fingerprint
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance, Turn
+
+_log: Final = logging.getLogger(__name__)
 
 _CHUNK: Final = 1024
 # Rows from which on it is worth a file that processes look at the pictures once for all.
@@ -102,10 +105,8 @@ def open_table(
             content = {key: row[key] for key in ("id", "question", "answer", "images")}
             bad.append(BadRow(row["row"], fault.reason, fault.detail, content))
     counts = Counter(row.reason for row in bad)
-    path = folder / "bad_rows.jsonl" if settings.quarantine is None else Path(settings.quarantine)
     bad.sort(key=lambda row: row.row or 0)
-    if bad or settings.quarantine is not None:
-        write_quarantine(path, bad)
+    path = _write_bad_rows(table, settings, bad, only_rows=bool(usable.all()))
     examples = first_of_each(bad)
     facts = SourceFacts(table.total, table.repeated, choices, unread, counts, examples, path, {}, {}, table.ignored)
     faults = (row for row in examples if row.reason is not Reason.CONFLICTING_ANSWERS)
@@ -123,17 +124,42 @@ def open_table(
     return checked
 
 
+def _write_bad_rows(table: PromptTable, settings: TableSettings, bad: list[BadRow], *, only_rows: bool) -> Path:
+    """Writes the bad rows to the user's file, or else beside the table, which has those already that no picture spoils.
+
+    Returns:
+        The file that has them.
+    """
+    if settings.quarantine is not None:
+        path = Path(settings.quarantine)
+        write_quarantine(path, bad)
+        return path
+    if not only_rows:
+        path = table.folder / f"bad_rows-{_pictures_key(settings)}.jsonl"
+        try:
+            write_quarantine(path, bad)
+        except StorageError:
+            # A cache that several share is its maker's to write.
+            _log.warning("%s: set quarantine to a file to have the rows with bad pictures listed there", table.name)
+        else:
+            return path
+    return table.quarantine
+
+
+def _pictures_key(settings: TableSettings) -> str:
+    """What the pictures that can be used depend on; a folder may be another one on another machine."""
+    return fingerprint(
+        *(socket.gethostname(), settings.image_root, os.path.realpath(settings.image_root)),
+        *(settings.check_images, settings.linked),
+    )
+
+
 def _find_faults_once(table: PromptTable, settings: TableSettings) -> list[tuple[int, RowError]]:
     """The same as ``_find_faults``, found once for the processes of a machine that start together."""
     if len(table) < _MANY or settings.check_images == "none":
         return list(_find_faults(table, settings))
-    # By the machine: a folder may be another one elsewhere.
-    key = fingerprint(
-        *(socket.gethostname(), settings.image_root, os.path.realpath(settings.image_root)),
-        *(settings.check_images, settings.linked),
-    )
     found = do_once(
-        table.folder / f"pictures-{key}.json",
+        table.folder / f"pictures-{_pictures_key(settings)}.json",
         lambda: [(index, fault.reason.value, fault.detail) for index, fault in _find_faults(table, settings)],
     )
     return [(index, RowError(Reason(reason), detail)) for index, reason, detail in found]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import pickle
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,3 +131,41 @@ def test_a_source_goes_to_another_process(tmp_path: Path) -> None:
     assert list(again) == list(source)
     assert [source[i] for i in (0, 1500, 2999)] == [list(source)[i] for i in (0, 1500, 2999)]
     assert all(again.index_of(source[i].id) == i for i in range(0, 3000, 299))
+
+
+def test_a_cache_that_somebody_else_made_is_enough(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A team shares one; which pictures can be used, and whose columns they are, is each user's own affair."""
+    rows = [{"question": f"{i} + 1?", "answer": str(i + 1)} for i in range(4)] + [{"question": "", "answer": "1"}]
+    # Not pytest's folder, which no other user may enter.
+    with tempfile.TemporaryDirectory() as name:
+        root, cache = Path(name), Path(name, "cache")
+        root.chmod(0o755)
+        monkeypatch.setenv("MSTAR_CACHE", str(cache))
+        texts = write_lines(root / "texts.jsonl", rows)
+        pictured = write_lines(root / "pictured.jsonl", [row | {"image": "a.png"} for row in rows[:1]] + rows)
+
+        def open_both() -> list[Path]:
+            table_prompts._OPEN.clear()
+            sources = [RecordPrompts(path, max_bad_share=0.5) for path in (texts, pictured)]
+            assert [len(source) for source in sources] == [4, 4]
+            return [source.facts().quarantine for source in sources]
+
+        made = open_both()
+        assert made[1].name.startswith("bad_rows-")
+        made[1].unlink()
+        folders = [path for path in cache.rglob("*") if path.is_dir()]
+        for folder in folders:
+            folder.chmod(0o555)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            again = open_both()
+        finally:
+            os.seteuid(user)
+            for folder in folders:
+                folder.chmod(0o755)
+        assert [path.name for path in again] == ["quarantine.jsonl"] * 2
+        assert "set quarantine to a file" in caplog.text
