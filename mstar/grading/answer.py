@@ -15,6 +15,7 @@ from mstar.grading.formulas import GradingTimeoutError
 from mstar.grading.lists import BoxReader, ListReader
 from mstar.grading.numbers import NumberReader, read_quantity
 from mstar.grading.plain_text import clean_latex, normalise
+from mstar.grading.quantities import DECIMAL_COMMA
 from mstar.grading.sentences import find_stated_answer
 from mstar.grading.texts import SimilarTextReader, TextReader, read_literal
 from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
@@ -111,7 +112,7 @@ def _make_reader(prompt: Prompt) -> AnswerReader:
 
 def _read_gold(gold: str | None, prompt: Prompt) -> AnswerReader:
     """The reader of one gold answer: of its type, or by its own form where the type says nothing."""
-    choices, question, unit, tolerance = prompt.choices, prompt.question, prompt.unit, prompt.tolerance
+    choices = prompt.choices
     answer = gold if gold is None or gold in choices else find_committed(gold)
     match prompt.answer_type:
         case AnswerType.MULTI_CHOICE | AnswerType.MULTI_SELECT as kind:
@@ -119,12 +120,12 @@ def _read_gold(gold: str | None, prompt: Prompt) -> AnswerReader:
             several = kind is AnswerType.MULTI_SELECT or (answer is not None and one.gold is None)
             return MultiSelectReader(answer, choices, prompt.answer_is) if several else one
         case AnswerType.INTEGER:
-            return NumberReader(answer, True, None, unit, question, tolerance)
+            return NumberReader(answer, prompt, whole=True)
         case AnswerType.FLOAT:
             # A decimal number is meant with as many decimals as it shows, a whole number exactly.
             shown = normalise(answer or "").strip().strip("$% ").partition(".")[2]
             decimals = len(shown) if prompt.precision is None and shown.isdecimal() else prompt.precision
-            return NumberReader(answer, False, decimals, unit, question, tolerance)
+            return NumberReader(answer, prompt, decimals)
         case AnswerType.LIST | AnswerType.SET as kind:
             return ListReader(answer, kind is AnswerType.LIST)
         case AnswerType.BOX:
@@ -142,11 +143,13 @@ def _text_reader(answer: str | None, prompt: Prompt) -> AnswerReader:
     if prompt.choices and (reader := ChoiceReader(answer, prompt.choices)).gold is not None:
         return reader
     text = clean_latex(normalise(answer)).strip()
-    if text[:1] + text[-1:] in ("[]", "{}") and "\\cup" not in text:
-        listed = ListReader(answer, text[0] == "[", written=True)
+    either = "或" in text
+    if either or (text[:1] + text[-1:] in ("[]", "{}") and "\\cup" not in text):
+        listed = ListReader(answer, text[0] == "[" and not either, written=not either)
         if listed.gold is not None:
             return listed
     number = len(text) <= 40 and text.casefold() != "none" and read_literal(text) is None and "!" not in text
-    if number and read_quantity(answer) is not None and "=" not in text:
-        return NumberReader(answer, False, prompt.precision, prompt.unit, prompt.question, prompt.tolerance)
+    number = number and "=" not in text and DECIMAL_COMMA.fullmatch(text) is None  # 2,5 may be two numbers
+    if number and read_quantity(answer) is not None:
+        return NumberReader(answer, prompt, prompt.precision)
     return TextReader(answer, prompt.question)

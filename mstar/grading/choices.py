@@ -10,7 +10,7 @@ from mstar.grading.formulas import are_equal, is_formula, same_spelling
 from mstar.grading.lists import split_items
 from mstar.grading.numbers import NumberReader
 from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise, strip_markup
-from mstar.types import AnswerIs
+from mstar.types import AnswerIs, Prompt
 
 _NAME: Final = r"(?:(?:the\s+)?(?:options?|choices?|answer|letter|point|label)\b|选项?)"
 # "(C)", "C.", "option C:", "C" before a text.
@@ -46,7 +46,7 @@ class _Options:
         self.are_shuffled_letters = sorted(labels) == letters != labels
         self._folded = [_fold(choice) for choice in self.exact]
         self._spelled = [same_spelling(normalise(choice)) for choice in self.exact]
-        self._numbers = [NumberReader(_RATIO.sub(r"\1/\2", choice), False, None, None) for choice in self.exact]
+        self._numbers = [NumberReader(_RATIO.sub(r"\1/\2", choice), Prompt("", "")) for choice in self.exact]
         self._formulas = [normalise(choice) if is_formula(normalise(choice)) else None for choice in self.exact]
 
     def index(self, letter: str) -> int | None:

@@ -13,6 +13,7 @@ from mstar.grading.plain_text import clean_latex, fold, normalise
 from mstar.grading.quantities import format_number
 
 _SEPARATOR: Final = re.compile(r"[\[({\])}]|\s*(?:[,;&、和与]|\band\b|\bor(?=\s+\w+\s*=)|\\cup|\n\s*(?:[-*•]\s+)?)\s*")
+_OR: Final = re.compile(r"或者?|\bor\b")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WIDE_SEPARATOR: Final = re.compile(r",\s|;|\band\b")
 _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?")
@@ -36,7 +37,8 @@ class ListReader(AnswerReader):
 
     def __init__(self, answer: str | None, ordered: bool = True, written: bool = False) -> None:
         self._ordered = ordered
-        self._items = [] if answer is None else split_items(answer)
+        self._is_either = "或" in (answer or "")
+        self._items = self._split(answer or "")
         self._is_numeric = bool(self._items) and all(map(read_quantity, self._items))
         values = [found.value for found in map(read_quantity, self._items) if found is not None]
         rises = values[:1] < values[1:] if self._is_numeric else any(map(is_formula, self._items))
@@ -49,7 +51,7 @@ class ListReader(AnswerReader):
         """The values that a text lists; see the interface."""
         if len(text) > _MAX_LENGTH:
             return None
-        items, outer = split_items(text), clean_latex(normalise(text)).strip(" .")
+        items, outer = self._split(text), clean_latex(normalise(text)).strip(" .")
         if f"{outer[:1]}{outer[-1:]}" in self._others:
             return fold(outer)
         if self.gold is not None and self._is_gold(items):
@@ -57,6 +59,9 @@ class ListReader(AnswerReader):
         if self._is_numeric and not all(map(read_quantity, items)):
             return None
         return _join(items, self._ordered) if len(items) > 1 or (items and len(self._items) == 1) else None
+
+    def _split(self, text: str) -> list[str]:
+        return split_items(_OR.sub(";", text) if self._is_either else text)
 
     def _is_gold(self, items: list[str]) -> bool:
         if _join(items, self._ordered) == self.gold:

@@ -11,7 +11,7 @@ from mstar.grading.base import AnswerReader
 from mstar.grading.plain_text import clean_latex, normalise
 from mstar.grading.quantities import Quantity, format_number, parse_quantity
 from mstar.grading.units import canonical_unit, conversion_factor
-from mstar.types import Tolerance
+from mstar.types import Prompt
 
 # "(Unit: $)", "How many hours", "in square metres?"
 _UNIT_ASKED: Final = re.compile(
@@ -29,21 +29,13 @@ class NumberReader(AnswerReader):
     """Reads answers that are one number.
 
     Args:
-        whole: Whether it must be a whole number.
+        prompt: Where the number is asked for: its unit, and the tolerance, which counts instead of the precision.
         precision: Decimals that count; None compares the exact values.
-        question: The question, for a unit such as ``(Unit: $)``.
-        tolerance: How far an answer may be from the gold answer, instead of the precision.
+        whole: Whether it must be a whole number.
     """
 
-    def __init__(
-        self,
-        answer: str | None,
-        whole: bool,
-        precision: int | None,
-        unit: str | None,
-        question: str = "",
-        tolerance: Tolerance | None = None,
-    ) -> None:
+    def __init__(self, answer: str | None, prompt: Prompt, precision: int | None = None, whole: bool = False) -> None:
+        question, unit, tolerance = prompt.question, prompt.unit, prompt.tolerance
         named = [group for groups in _UNIT_ASKED.findall(normalise(question)) for group in groups]
         asked = next(filter(None, map(canonical_unit, [normalise(unit or ""), *named])), "")
         gold = None if answer is None else read_quantity(answer)

@@ -50,7 +50,7 @@ _UNIT_TAIL: Final = re.compile(r"(?is)(.*?(?:[\dπ)]|!(?!\s(?-i:[A-Z]))))\s*((?:
 _SHARE: Final = re.compile(r"^(\d{1,9}) out of (\d{1,9})$|^1 in (\d{1,9})$", re.IGNORECASE)
 _PI: Final = re.compile(r"(?<![a-z])pi\b", re.IGNORECASE)
 # A decimal comma, where it can be nothing else.
-_COMMA: Final = re.compile(r"^(-?(?:\d+(?=,\d{1,2}(?!\d))|0)),(\d+)(?=\s|$|%)")
+DECIMAL_COMMA: Final = re.compile(r"^(-?(?:\d+(?=,\d{1,2}(?!\d))|0)),(\d+)(?=\s|$|%)")
 # "6 kg/year", "-7 minutes per month", where a rate of change is asked for.
 _RATE: Final = re.compile(r"(?:\s*/\s*|\s*\bper\s+)(?:second|minute|hour|day|week|month|year)$", re.IGNORECASE)
 _SCALES: Final = SCALES | {"k": 1000, "m": 10**6, "b": 10**9}
@@ -84,7 +84,7 @@ def _strip(text: str) -> str:
     if len(text) > 2 and text[0] in "([{" and text[-1] in ")]}" and not any(c in "()[]{}," for c in text[1:-1]):
         text = text[1:-1].strip()
     text = _SHARE.sub(lambda share: f"{share[1] or 1}/{share[2] or share[3]}", _PI.sub("π", text))
-    return _COMMA.sub(r"\1.\2", text)
+    return DECIMAL_COMMA.sub(r"\1.\2", text)
 
 
 def _read_unit(match: re.Match[str]) -> str | None:
