@@ -112,13 +112,12 @@ def _make_reader(prompt: Prompt) -> AnswerReader:
 
 def _read_gold(gold: str | None, prompt: Prompt) -> AnswerReader:
     """The reader of one gold answer: of its type, or by its own form where the type says nothing."""
-    choices = prompt.choices
-    answer = gold if gold is None or gold in choices else find_committed(gold)
+    answer = gold if gold is None or gold in prompt.choices else find_committed(gold)
     match prompt.answer_type:
         case AnswerType.MULTI_CHOICE | AnswerType.MULTI_SELECT as kind:
-            one = ChoiceReader(answer, choices, prompt.answer_is)
+            one = ChoiceReader(answer, prompt.choices, prompt.answer_is)
             several = kind is AnswerType.MULTI_SELECT or (answer is not None and one.gold is None)
-            return MultiSelectReader(answer, choices, prompt.answer_is) if several else one
+            return MultiSelectReader(answer, prompt.choices, prompt.answer_is) if several else one
         case AnswerType.INTEGER:
             return NumberReader(answer, prompt, whole=True)
         case AnswerType.FLOAT:

@@ -35,15 +35,14 @@ class NumberReader(AnswerReader):
     """
 
     def __init__(self, answer: str | None, prompt: Prompt, precision: int | None = None, whole: bool = False) -> None:
-        question, unit, tolerance = prompt.question, prompt.unit, prompt.tolerance
-        named = [group for groups in _UNIT_ASKED.findall(normalise(question)) for group in groups]
-        asked = next(filter(None, map(canonical_unit, [normalise(unit or ""), *named])), "")
+        question, tolerance = normalise(prompt.question).casefold(), prompt.tolerance
+        named = [group for groups in _UNIT_ASKED.findall(question) for group in groups]
+        asked = next(filter(None, map(canonical_unit, [normalise(prompt.unit or ""), *named])), "")
         gold = None if answer is None else read_quantity(answer)
         self._gold = None if gold is not None and whole and gold.value.denominator != 1 else gold
         self._precision = precision if tolerance is None else None
         self._tolerance = tolerance
         self._unit = (gold.unit if gold is not None else "") or asked  # a gold number is not converted
-        question = question.casefold()
         self._is_percentage = self._unit == "%" or "percent" in question
         self._is_count = not self._is_percentage and "how many" in question
         self.gold = None if self._gold is None else format_number(self._round(self._gold.value))
