@@ -63,6 +63,7 @@ class ExportCallback(Callback):
 
         Raises:
             ConfigError: the folder holds something that is not an export, or there is nothing to find the best by.
+            StorageError: it cannot be written.
         """
         if isinstance(pl_module, PolicyModule | MPRMModule):
             check_replaceable(self._target(trainer, pl_module))

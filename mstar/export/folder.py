@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mstar import __version__
-from mstar.atomic import writing
+from mstar.atomic import require_writable, writing
 from mstar.distributed import is_main
 from mstar.errors import ConfigError, DataError
 from mstar.storage import read_json, write_json
@@ -23,17 +23,19 @@ _NAMED: Final = 3
 
 
 def check_replaceable(folder: Path) -> None:
-    """Makes sure that nothing is lost if an export takes the place of a folder: it is missing, empty, or an export.
+    """Makes sure that an export can take the place of a folder, and nothing is lost: it is missing, empty or one.
 
     Raises:
         ConfigError: it is a file, or has a file in it that no export wrote.
-        StorageError: it cannot be read.
+        StorageError: it cannot be read or written.
     """
     place = _real(folder)
     if not os.path.lexists(place):
+        require_writable(place)
         return
     if not place.is_dir():
         raise ConfigError(f"'{folder}' is not a folder, and an export is one: give another name.")
+    require_writable(_unfinished(place).parent)
     with writing(place):
         known = _listed(place) | {MANIFEST}
         others = (name for name in _walk(place) if name not in known and not name.startswith(f"{_UNFINISHED}/"))
@@ -57,8 +59,7 @@ def exporting(folder: Path) -> Iterator[Path]:
         StorageError: it cannot be written.
     """
     place = _real(folder)
-    # On the same file system.
-    unfinished = place / _UNFINISHED if _must_stay(place) else place.with_name(f".{place.name}.unfinished")
+    unfinished = _unfinished(place)
     try:
         with writing(unfinished):
             if is_main():
@@ -72,6 +73,11 @@ def exporting(folder: Path) -> Iterator[Path]:
     finally:
         if is_main():
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _unfinished(place: Path) -> Path:
+    """Where an export is made: on the same file system."""
+    return place / _UNFINISHED if _must_stay(place) else place.with_name(f".{place.name}.unfinished")
 
 
 def _put_in_place(unfinished: Path, place: Path) -> None:
@@ -98,8 +104,15 @@ def _fill(unfinished: Path, place: Path) -> None:
 
 
 def _must_stay(place: Path) -> bool:
-    """Whether a folder cannot be renamed, or whoever calls would be left in the old one: a mount, a shell's folder."""
-    return place.is_dir() and (os.path.ismount(place) or os.path.samefile(place, os.curdir))
+    """Whether a folder cannot be renamed, or whoever calls would be left in the old one.
+
+    It is a mount, a shell's folder, or in a folder of somebody else's.
+    """
+    return place.is_dir() and (
+        os.path.ismount(place)
+        or os.path.samefile(place, os.curdir)
+        or not os.access(place.parent, os.W_OK | os.X_OK, effective_ids=True)
+    )
 
 
 def _listed(place: Path) -> set[str]:

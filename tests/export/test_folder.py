@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, StorageError
 from mstar.export.folder import MANIFEST, check_replaceable, exporting
 
 
@@ -96,3 +99,34 @@ def test_a_model_of_others_a_file_and_a_loop_of_links_are_refused(tmp_path: Path
                 check_replaceable(place)
         else:
             check_replaceable(place)
+
+
+@pytest.fixture
+def others_folder() -> Iterator[Path]:
+    """A folder in which the user may read alone, and in that an empty one, ``own``, of the user's."""
+    # Not pytest's folder, which no other user may enter.
+    with tempfile.TemporaryDirectory() as name:
+        folder, user = Path(name), os.geteuid()
+        (folder / "own").mkdir()
+        (folder / "own").chmod(0o777)
+        folder.chmod(0o555)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_made(others_folder: Path) -> None:
+    for place in ("policy", "deep/policy"):
+        with pytest.raises(StorageError, match=r"policy cannot be written \(Permission denied\)"):
+            check_replaceable(others_folder / place)
+
+
+def test_ones_own_folder_within_somebody_elses_is_filled(others_folder: Path) -> None:
+    for text in "12":
+        check_replaceable(others_folder / "own")
+        write(others_folder / "own", model=text)
+        assert content(others_folder / "own") == {"model": text}
