@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
+from mstar.atomic import require_writable
 from mstar.callbacks.rollout_check import require_policy
 from mstar.datamodules.quarantined import PromptBatch
 from mstar.distributed import gather_lists, is_main
@@ -27,7 +28,12 @@ class PredictionsCallback(Callback):
         self._groups: list[PromptResponses] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops Lightning from keeping the responses too."""
+        """Makes sure that the responses can be written, and stops Lightning from keeping them too.
+
+        Raises:
+            StorageError: the run's folder cannot be written.
+        """
+        require_writable(Path(trainer.default_root_dir))
         # It would look for tensors in them, and refuses frozen dataclasses.
         trainer.predict_loop.return_predictions = False
 
