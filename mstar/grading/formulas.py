@@ -18,7 +18,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
-from mstar.grading.plain_text import clean_latex
+from mstar.grading.plain_text import SUBSCRIPT, clean_latex
 from mstar.grading.units import canonical_unit
 
 # Most computing time of a comparison. Real ones take milliseconds, so between them and the limit there is room for what
@@ -76,7 +76,7 @@ def are_equal(gold: str, answer: str) -> bool:
 
 def same_spelling(text: str) -> str:
     """One spelling for formulas that differ in blanks, brackets around single signs, and LaTeX's own spellings."""
-    return "".join(clean_latex(text).split()).strip("$.").replace("**", "^")
+    return SUBSCRIPT.sub(r"\1", "".join(clean_latex(text).split())).strip("$.").replace("**", "^")
 
 
 def _is_readable(text: str) -> bool:

@@ -22,10 +22,8 @@ _BEFORE: Final = str.maketrans(
         **dict.fromkeys("\u2066\u2067\u2068\u2069\ufe0f\u20e3", ""),
         **dict.fromkeys("\u2018\u2019\u201b\u2032", "'"),
         **dict.fromkeys("“”„″«»", '"'),
-        **dict.fromkeys("⋅∙·", "*"),
+        **dict.fromkeys("⋅∙·", "*"), **dict.fromkeys("\u2044\u2215÷", "/"), **dict.fromkeys("\u2014\u2015", " - "),
         **{char: f" {unicodedata.normalize('NFKC', char)}" for char in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},
-        **dict.fromkeys("\u2044\u2215÷", "/"),
-        **dict.fromkeys("\u2014\u2015", " - "),
         "\u2236": ":", "≅": "≈", "≌": "≈", "\u2016": "∥", "\u223c": "∽", "±": "\\pm ", "\u222a": "\\cup ",
     }
 )  # fmt: skip
@@ -41,20 +39,21 @@ _BRACE: Final = re.compile(r"(?<!\\)[{}]|(?P<box>\\(?:boxed|fbox|framebox)\s*\{)
 # A command before it keeps apart what follows: of "\pi\text{cm}" nothing is called "\picm".
 _STYLE: Final = re.compile(
     r"(\\[a-zA-Z]+)?\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|bb)|mbox|operatorname|bm|boldsymbol"
-    r"|emph|underline|boxed|fbox|(?:text)?color\s*\{\w+\})\s*\{([^{}]*)\}"
+    r"|ce|emph|underline|boxed|fbox|(?:text)?color\s*\{\w+\})\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _COMMAND: Final = re.compile(r"\\((?:text)?color\s*\{\w+\}|[a-zA-Z]+|.)")
 _PLAIN: Final = {
     **dict.fromkeys(("left", "right", "displaystyle", "big", "Big", "bigg", "Bigg", "limits"), ""),
     **dict.fromkeys(("tiny", "small", "large", "Large", "LARGE", "huge", "bf", "rm", "it"), ""),
-    **dict.fromkeys(("!", " ", ",", ";", ":", "(", ")", "[", "]", "quad", "qquad", "to", "rightarrow", "implies"), " "),
+    **dict.fromkeys(("!", " ", ",", ";", ":", "(", ")", "[", "]", "quad", "qquad", "implies"), " "),
+    **dict.fromkeys(("to", "rightarrow", "longrightarrow"), "→"),
     **dict.fromkeys(("dfrac", "tfrac", "cfrac"), "\\frac"),
     **dict.fromkeys(("circ", "degree", "degrees"), "°"), **dict.fromkeys(("approx", "simeq", "cong"), "≈"),
     **dict.fromkeys(("le", "leq", "leqslant"), "≤"), **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
     "infty": "∞", "triangle": "△", "angle": "∠", "Omega": "Ω", "mu": "μ", "ne": "≠", "neq": "≠",
     "parallel": "∥", "perp": "⊥", "sim": "∽", "mid": "|", "alpha": "α", "beta": "β", "gamma": "γ", "theta": "θ",
-    "lambda": "λ", "varphi": "φ", "phi": "φ",
+    "lambda": "λ", "varphi": "φ", "phi": "φ", "uparrow": "↑", "downarrow": "↓",
 }  # fmt: skip
 _GROUPS: Final = re.compile(r"\{,\}|(?:,?\\!|\\,)(?=\d{3})")
 _DEGREE: Final = re.compile(r"\s*(?:\^\s*\{?\s*|\*)°\s*\}?")
@@ -63,6 +62,7 @@ _NUMBER_FRACTION: Final = re.compile(r"\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s
 _FRACTION: Final = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _ROOT: Final = re.compile(r"(?:\\sqrt|√)\s*\{([^{}]*)\}|\\sqrt\s*(\d)")
 _EXPONENT: Final = re.compile(r"\^\s*\{([^{}]*)\}")
+SUBSCRIPT: Final = re.compile(r"(?<=[A-Za-z])_\{?(\d+)\}?")  # "H_2O" is H2O
 _DELIMITED: Final = re.compile(r"\$\$?\s?(?=\S)([^$\n]*[^\s$])\$\$?(?!\d)")
 
 
@@ -129,4 +129,5 @@ def clean_latex(text: str) -> str:
 
 def _write_exponent(exponent: re.Match[str]) -> str:
     inner = exponent[1].strip()
-    return f"^{inner}" if inner.isalnum() and (len(inner) == 1 or inner.isdecimal()) else f"^({inner})"
+    plain = inner.rstrip("+-").isdecimal() or (len(inner) == 1 and (inner.isalnum() or inner in "+-"))
+    return f"^{inner}" if plain else f"^({inner})"

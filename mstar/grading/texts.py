@@ -12,7 +12,7 @@ from dateutil import parser as dates
 from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula
 from mstar.grading.lists import own_form
-from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise
+from mstar.grading.plain_text import SUBSCRIPT, YES_OR_NO, clean_latex, fold, normalise
 
 _YES_NO: Final = {
     **dict.fromkeys(("yes", "true", "是", "是的", "对"), "yes"),
@@ -28,7 +28,6 @@ _WORD: Final = re.compile(r"(?:(?<![\w)])-(?=\d))?[^\W_]+(?:[.'/:-][^\W_]+)*")
 _SIGNS: Final = "+-<>≠≤≥≈∥⊥∽∠△→"  # they say something between words and behind them: "AB ∥ CD", "Na+"
 # "Area = x(x+3)"
 _NAME: Final = re.compile(r"^[A-Za-z ]{1,20}=(?=[^=]+$)")
-_SUBSCRIPT: Final = re.compile(r"(?<=[A-Za-z])_\{?(\d+)\}?")  # "H_2O" is H2O
 _RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
 # What dateutil is asked about: a month's name with a number, three numbers, a time of day.
 _MOMENT: Final = re.compile(
@@ -166,5 +165,5 @@ def _read_moment(text: str) -> tuple[int | None, ...] | None:
 
 
 def _clean(text: str) -> str:
-    text = _SUBSCRIPT.sub(r"\1", clean_latex(text)).replace("$$", "").replace("//", "∥")
+    text = SUBSCRIPT.sub(r"\1", clean_latex(text)).replace("$$", "").replace("//", "∥")
     return text.strip().strip("`\"'").rstrip(" .")
