@@ -32,21 +32,36 @@ _PAUSE: Final = 0.2
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
+def hold_run(folder: Path) -> Iterator[None]:
+    """Keeps every other process out of a run's folder, as ``hold_folder``.
+
+    Raises:
+        ConfigError: another process holds it, or a link in it leads out of it.
+        StorageError: it cannot be made or written.
+    """
+    with hold_folder(folder, "trainer.default_root_dir"):
+        _refuse_links_out(folder)
+        yield
+
+
+@contextmanager
+def hold_folder(folder: Path, option: str = "output") -> Iterator[None]:
     """Keeps every other process out of a folder, which is made if need be, within the block.
 
     The lock is the operating system's: it ends with the process, however that ends, so a file that was left behind
     means nothing. It is not handed on to child processes. Of a machine that crashed, a server of NFS 3 never hears that
     it is gone: its lock stays until the file is deleted.
 
+    Args:
+        option: The one that names the folder.
+
     Raises:
-        ConfigError: another process holds it, or a link in it leads out of it.
+        ConfigError: another process holds it.
         StorageError: it cannot be made or written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         opened = (folder / _NAME).open("a+", encoding="utf-8")
-    _refuse_links_out(folder)
     with opened as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,7 +69,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
             file.seek(0)
             raise ConfigError(
                 f"'{folder}' is in use by {file.read().strip() or 'another process'}: wait for it or end it (if its "
-                f"machine is gone, delete '{folder / _NAME}'), or choose another folder (trainer.default_root_dir)."
+                f"machine is gone, delete '{folder / _NAME}'), or choose another folder ({option})."
             ) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:

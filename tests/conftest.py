@@ -15,6 +15,7 @@ import copy
 import gc
 import importlib.util
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,28 @@ def fresh_logging() -> None:
     """What is told goes to stderr, as in a command, and to pytest."""
     start_logging()
     logging.getLogger("mstar").propagate = True
+
+
+@pytest.fixture
+def hold_elsewhere() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """Starts a process that holds a folder until it is killed."""
+    holders: list[subprocess.Popen[str]] = []
+
+    def hold(folder: Path) -> subprocess.Popen[str]:
+        script = (
+            "import sys, time; from pathlib import Path; from mstar.locking import hold_folder\n"
+            "with hold_folder(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(100)"
+        )
+        holder = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
+        holders.append(holder)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        return holder
+
+    yield hold
+    for holder in holders:
+        holder.kill()
+        holder.wait()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from mstar.annotation.annotation import Annotation
@@ -19,6 +20,7 @@ from mstar.evaluation.prompt_survey import summarise
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
 from mstar.judges.steps import Agreement, StepJudge
+from mstar.locking import hold_folder
 from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.fingerprint import fingerprint_model
@@ -127,19 +129,20 @@ def annotate_policy(
                 made_by, computed_in = fingerprint_model(model), str(precision)
             engine.work_in(Path(output))
             began = time.perf_counter()
-            made = annotate(
-                prompts,
-                engine,
-                grader,
-                settings,
-                Path(output),
-                policy=made_by,
-                computed_in=computed_in,
-                check=PromptCheck(reader, max_prompt_tokens, max_bad_share=max_bad_share),
-                responses=None if responses is None else load_step_labels(Path(responses)),
-                claimed=claimed,
-                judge=judge,
-            )
+            with hold_folder(Path(output)) if is_main() else nullcontext():
+                made = annotate(
+                    prompts,
+                    engine,
+                    grader,
+                    settings,
+                    Path(output),
+                    policy=made_by,
+                    computed_in=computed_in,
+                    check=PromptCheck(reader, max_prompt_tokens, max_bad_share=max_bad_share),
+                    responses=None if responses is None else load_step_labels(Path(responses)),
+                    claimed=claimed,
+                    judge=judge,
+                )
             judged = sum_all(grader.judged())
         finally:
             engine.close()

@@ -33,7 +33,7 @@ from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDa
 from mstar.errors import ConfigError, MstarError
 from mstar.evaluation.prompt_survey import summarise
 from mstar.interruption import stop_if_asked
-from mstar.locking import hold_folder
+from mstar.locking import hold_run
 from mstar.logs import level_lightning
 from mstar.memory.run_account import warn_before_start
 from mstar.models.backbone import load_renderer
@@ -302,7 +302,7 @@ class MstarCLI(LightningCLI):
         """
         stop_if_asked()
         root = Path(self.trainer.default_root_dir)
-        with hold_folder(root) if self.trainer.is_global_zero else nullcontext():
+        with hold_run(root) if self.trainer.is_global_zero else nullcontext():
             given = arguments.pop("ckpt_path", None)
             limit = find_finished(root, self.trainer) if given is None else None
             if limit is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ from mstar.errors import ConfigError, require_least
 from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
 from mstar.evaluation.scoring import SHARD, OpenPicture, score_shards
 from mstar.grading import AnswerGrader, Grader
+from mstar.locking import hold_folder
 from mstar.models.precision import DTYPES, Precision, allow_tensor_cores, resolve_dtype, warn_of_emulation
 from mstar.prompts import PixelLimits
 from mstar.prompts.response_rows import find_response_files
@@ -117,7 +119,7 @@ def score_responses(
         "pixels": describe(pixels),
         "shard_size": shard_size,
     }
-    with joined_processes():
+    with joined_processes(), hold_folder(folder) if is_main() else nullcontext():
         claim_together(folder, facts, what="scores", pattern="scores-*.parquet")
         shards = score_shards(
             input, folder, chosen, judge, size=shard_size, open_picture=_opener(files[0], image_root), limits=pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from mstar.__main__ import main
 from mstar.annotation import AnnotationSettings, annotate_policy
-from mstar.errors import DataError, StorageError
+from mstar.errors import ConfigError, DataError, StorageError
 from mstar.generation import OpenAIEngine, TransformersEngine
 from mstar.judges import JudgeGrader
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
@@ -148,3 +148,11 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_policy_is_loaded(tmp
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="Not a directory"):
         annotate_policy(str(tmp_path / "no policy"), TinyDice("pool", 4), str(tmp_path / "file" / "labels"))
+
+
+def test_a_folder_that_another_annotation_works_in_is_refused(tmp_path: Path, hold_elsewhere: Any) -> None:
+    """Both would do all of the work."""
+    hold_elsewhere(tmp_path)
+    with pytest.raises(ConfigError, match=r"is in use by process \d+ on .* or choose another folder \(output\)\.$"):
+        annotate_policy(EMBEDDED_MODEL, TinyDice("annotation", 2), str(tmp_path))
+    assert list(tmp_path.glob("*.parquet")) == []

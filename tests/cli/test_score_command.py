@@ -357,3 +357,9 @@ def test_what_a_judge_was_asked_is_said(stub: StubServer, tmp_path: Path, capsys
     grader = JudgeGrader(stub.address, "judge", cache=str(tmp_path / "answers"), use="always")
     assert score(tmp_path, write(tmp_path, ROWS[:1]), grader=grader) == 0
     assert "judge judge (" in capsys.readouterr().out
+
+
+def test_a_folder_that_another_scoring_works_in_is_refused(tmp_path: Path, hold_elsewhere: Any) -> None:
+    hold_elsewhere(tmp_path / "out")
+    with pytest.raises(ConfigError, match="is in use by process"):
+        score(tmp_path, write(tmp_path, ROWS))

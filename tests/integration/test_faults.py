@@ -272,15 +272,11 @@ def test_a_clock_that_jumps_changes_nothing(
     assert all(0 <= seconds < 600 for seconds in report["seconds"].values())
 
 
-def test_a_run_that_is_in_use_is_refused(small: Any, evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_in_use_is_refused(
+    small: Any, evolve: Any, hold_elsewhere: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = evolve.folder / "run"
-    script = (
-        "import sys, time; from pathlib import Path; from mstar.locking import hold_folder\n"
-        "with hold_folder(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(100)"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
+    holder = hold_elsewhere(root)
     assert small() == 1
     assert last_line(capsys).startswith(f"mstar fit: error: '{root}' is in use by process {holder.pid} on ")
     assert not (root / "iterations").exists()
