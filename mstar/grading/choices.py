@@ -137,7 +137,7 @@ class ChoiceReader(AnswerReader):
         # "Point C" is the option of that text, whichever letter it has.
         if whole and named is not None and (len(bare) < 4 or options.match(bare, formulas=False) is None):
             return named
-        if (index := self._match(text, bare, formulas=label is None)) is not None:
+        if (index := self._match(text, bare, formulas=named is None)) is not None:
             return index
         if label is None or named is None:
             return None

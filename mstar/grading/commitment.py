@@ -19,8 +19,8 @@ _BLANKS: Final = re.compile(r"\s{3,}")
 _TEXT_END: Final = re.compile(
     r"(?i)</s>|<\|(?!begin_of_box|end_of_box)[\w▁]{1,30}\|>|<(?:eos|eoa|end_of_turn|end_of_utterance)>|<turn\|>|\[/?INST\]"
 )
-# GLM-4.1V's box.
-_BOX_TOKENS: Final = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
+# GLM-4.1V's box, and the brackets that We-Math asks for.
+_BOX_TOKENS: Final = re.compile(r"(?is)<\|begin_of_box\|>(.*?)<\|end_of_box\|>|<answer>\s*:\s*<<(.*?)>>")
 _THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|reasoning)>|◁/think▷", re.IGNORECASE)
 _THOUGHT: Final = re.compile(r"<(?:think|thinking|thought)>|◁think▷", re.IGNORECASE)
 _TAG: Final = re.compile(r"<(?:answer|conclusion)>", re.IGNORECASE)
@@ -39,7 +39,7 @@ _IS: Final = (
 _OF: Final = r"(?:\s+(?:to|for|of|in|choice|option|letter|here|would|that|value)\b[^.\n:=]{0,100}?)?"
 _MARKER: Final = re.compile(
     rf"(?i)\banswers?{_OF}\s?(?:\([^()\n]{{1,20}}\))?{_IS}:?"
-    rf"|\b(?:correct|right|best|final|appropriate|my)\s+(?:option|choice|letter|response|result|selection){_OF}{_IS}:?"
+    rf"|\b(?:correct|right|best|final|appropriate|closest|nearest|my)\s+(?:option|choice|letter|response|result|selection){_OF}{_IS}:?"
     rf"|\boption\s+letter{_IS}:?|\bans\.?\s*[:=]"
     # A heading with the answer below it; and "Answer B" alone on a line.
     r"|(?:^|\n)[^\w<]{0,8}(?:final\s+|correct\s+|short\s+)?(?:answer|答案)\W{0,8}(?=\n)"
@@ -48,7 +48,7 @@ _MARKER: Final = re.compile(
     # GSM8K's mark, wherever it stands, but not a heading of the fourth level.
     r"|(?<=\S)[ \t]+\#{4}(?=\s)|\#{4}\s*(?=[-+$(]{0,3}\.?\d|[^\n]{1,25}$)"
     r"|[【\[](?:正确)?答案[】\]]|(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?"
-    r"|(?:故|应|所以|因此|可)选(?!项)择?\s*:?|对应选项(?=\s?\(?[A-Z])|(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)"
+    r"|(?:故|应|所以|因此|可)(?:选(?!项)择?|填)\s*:?|对应选项(?=\s?\(?[A-Z])|(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)"
 )
 # "Therefore, (B) is the correct answer.", "Option B is correct."
 _CONFIRMED: Final = re.compile(
@@ -61,8 +61,8 @@ _NO_ANNOUNCEMENT: Final = re.compile(
 )
 _CHAIN: Final = re.compile(r"(?is)(?:[^\n\w]+\w+){9}[^\n]*\n(?:.*\n)?[^\w\n]*(?:therefore|thus|so|hence)\b")
 _AFTER_MARKER: Final = re.compile(
-    r"(?i)[\s:>*_#=}]*(?:(?<=\n)-\s(?!.*\n-\s))?(?:(?:\\\[|\$\$(?=\n))\s*)?(?:(?:as follows|most likely|likely|probably"
-    r"|clearly|definitely|simply|indeed|therefore|thus|given by|approximately)\b:?\s*)?"
+    r"(?i)(?:[\s:*_#}]|[>=](?!\W{,5}(?:\n\w|$)))*(?:(?<=\n)-\s(?!.*\n-\s))?(?:(?:\\\[|\$\$(?=\n))\s*)?(?:(?:clearly"
+    r"|as follows|(?:most )?likely|probably|definitely|simply|indeed|therefore|thus|given by|approximately)\b:?\s*)?"
 )
 # A line, or a list of bullets.
 _LINE: Final = re.compile(r"-\s.*(?:\n-\s.*)+|.*")
@@ -97,8 +97,8 @@ _TAKEN_BACK: Final = re.compile(
     r"|\b(?:ignore|disregard|scratch) (?:that|this answer|my)\b"
     r"|\b(?:could|might|may|can) (?:also|instead|equally) be\b|\bor (?:maybe|perhaps|possibly)\b"
     r"|\balternatively\b(?!, (?:we|you|one) can)|\bnot (?:entirely |completely )?(?:sure|certain|confident)\b"
-    r"|\b(?:let me re-?count|it should be|re-?examin\w+|looking again|however)\b"
-    r"|(?:^|[.!?\n]\s*|,\s+)(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no(?=,)|verification)\b"
+    r"|\b(?:let me re-?count|it should be|re-?examin\w+|looking again|however)\b|(?:^|[.!?\n]\s*|,\s+)"
+    r"(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no(?=,)|verification\b[^.\n]*\bbut)\b"
 )
 _INSTEAD: Final = re.compile(
     r"(?i)not\b[^,;.]{1,80}?(?:[,;.]|\s(?=but))\s*"
@@ -156,7 +156,7 @@ def relevant_part(response: str, question: str) -> str:
         question: The question; a repetition of it is no new question. Empty if unknown.
     """
     text = normalise(response[-_MAX_RESPONSE:])
-    text = _BOX_TOKENS.sub(r"\\boxed{\1}", text)
+    text = _BOX_TOKENS.sub(r"\\boxed{\1\2}", text)
     # What a model writes behind the end of its text is no part of it, nor is the header that it may begin with.
     text = next((part for part in _TEXT_END.split(text) if part.strip() not in ("", "assistant")), "")
     text = _BLANKS.sub(lambda run: "\n\n" if "\n" in run[0] else " ", _without_thoughts(text))

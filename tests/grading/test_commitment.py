@@ -39,6 +39,9 @@ def count(response: str, question: str = "") -> str | None:
         "故选：C。", "因此，正确答案是C。", "[正确答案]C<eoa>", "##答案\n\nC\n##解析\n\n本题考查角。",
         "[答案]：C", "答案：选项C", "因此，正确答案是选项C。", "所以答案是C选项。", "因此应选择选项C。",
         "**Answer:**\n- C", "The answer is:\n\n- (C) 72°",
+        "The closest option is C.", "72 degrees. The nearest choice is (C).", "故填：C", "<Answer>: <<C>>",
+        "<Thought process>: <<36 + 36 = 72>>\n<Answer>: <<C. 72°>>",
+        "\\boxed{C}\n\n**Verification:** 36 + 36 = 72.", "Answer: C\nVerification: it is twice 36.",
         "C\n\nExplanation: B is half of it.", "C\n解析：\nA：太小。",
         "【答案】C【解析】A太小。", "【答案】：C 【分析】B不对",
         "<|start_header_id|>assistant<|end_header_id|>\n\nThe answer is C.", "<answer>\nC\n</answer>\nThat is\nall.",
@@ -318,6 +321,13 @@ def test_a_restated_question_is_no_new_one() -> None:
 )
 def test_numbers_in_forms(response: str, number: str | None) -> None:
     assert count(response) == number
+
+
+@pytest.mark.parametrize("sign", [">", "<", "="])
+def test_a_sign_may_be_the_answer(sign: str) -> None:
+    for frame in ("Answer: {}", "故答案为：{}", "**Answer:** {}\nThe left side is 9.", "\\boxed{{{}}}"):
+        assert GRADER.grade(Prompt("p", "", answer=sign, answer_type=TEXT), frame.format(sign)).correct
+    assert count("**Answer:**\n\n> 8") == count("Answer => 8") == "8"
 
 
 def test_a_statement_of_two_is_no_answer_and_both_may_be() -> None:

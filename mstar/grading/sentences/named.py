@@ -25,7 +25,7 @@ _LABEL: Final = re.compile(
 # "(A) 0.30%", where that is no text of A, says two things.
 _LABELLED: Final = re.compile(r"\W{0,3}([A-J])(?:\s?[.:)]|\s-)\s*\S", re.IGNORECASE)
 _NUMBER: Final = re.compile(
-    r"(?i)(?<![\w.,^_{\\/-])[-−]?\$?\d[\d,]*(?:\.\d+)?%?(?![\w^{(]|[.,]\d)"
+    r"(?ai)(?<![\w.,^_{\\/-])[-−]?\$?\d[\d,]*(?:\.\d+)?%?(?![\w^{(]|[.,]\d)"
     r"|\b(?:two|three|four|five|six|seven|eight|nine|ten)\b"
 )
 # What joins a number to another one, so that neither is the answer.

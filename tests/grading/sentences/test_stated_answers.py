@@ -37,6 +37,7 @@ NUMBERS = {
     "12 - 7 = 5 marbles\n\nI hope this helps! Let me know if you have other questions.": "5",
     "I see the image. The jar holds **5** marbles. They are the toys of Ann.\n\nIs there anything else I can do?": "5",
     "玻璃珠的数量是5个。": "5",
+    "解：12-7=5（个）\n\n所以一共有5颗玻璃珠。": "5",
     # The only number.
     "Ann can see 5 marbles.": "5",
     "Five marbles lie in the jar.": "5",
