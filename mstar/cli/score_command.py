@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import Final
 
 import mstar.rewards.published  # noqa: F401  # the parser takes the short names of the classes that are loaded
 from mstar.atomic import require_writable, write_text
-from mstar.dashboards.run_config import read_configs
+from mstar.dashboards.run_config import SavedConfig, read_configs
 from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.score_page import render_score_page
 from mstar.distributed import (
@@ -138,9 +139,12 @@ def score_responses(
 
 def _opener(file: Path, image_root: str | None) -> OpenPicture:
     """Finds pictures by their names: those of a run where its own configuration says, as its report does."""
-    folder = file.resolve().parent
-    root = folder.parent.parent if folder.parent.name == "iterations" else folder
-    configs = tuple(read_configs(root)) if (root / "config.yaml").is_file() else ()
+    configs: tuple[SavedConfig, ...] = ()
+    # Of a run behind a link the data lies beside the link; a link may lead to one of its files, too.
+    for folder in (file.resolve().parent, Path(os.path.abspath(file)).parent):
+        root = folder.parent.parent if folder.parent.name == "iterations" else folder
+        if (root / "config.yaml").is_file():
+            configs = tuple(read_configs(root))
     return RunPictures(configs, image_root).find
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -53,12 +54,14 @@ def read_configs(root: Path) -> Iterator[SavedConfig]:
 
 
 def started_in(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder that a run was started in, if its own folder and its settings say which one."""
+    """The folders that a run may have been started in, by its settings and its own folder, linked or not."""
     trainer = values.get("trainer")
     given = trainer.get("default_root_dir") if isinstance(trainer, dict) else values.get("output")
-    parts, place = Path(given).parts if isinstance(given, str) else (), folder.resolve()
-    if parts and place.parts[-len(parts) :] == parts:
-        yield Path(*place.parts[: -len(parts)])
+    parts = Path(given).parts if isinstance(given, str) else ()
+    # Of a linked "runs" the data lies beside the link.
+    for place in dict.fromkeys((Path(os.path.abspath(folder)), folder.resolve())):
+        if parts and place.parts[-len(parts) :] == parts:
+            yield Path(*place.parts[: -len(parts)])
 
 
 def groups_in(value: Any) -> Iterator[Mapping[str, Any]]:

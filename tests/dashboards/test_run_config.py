@@ -32,6 +32,15 @@ def test_the_place_that_a_run_was_started_in_is_what_its_own_folder_says(
     assert list(started_in(config.folder, config.values)) == [tmp_path / "work"]
 
 
+def test_a_run_behind_a_link_was_started_beside_it(tmp_path: Path) -> None:
+    """Runs lie on a cluster's large disk, most often."""
+    save(tmp_path / "scratch/me/runs/a", {"trainer": {"default_root_dir": "runs/a"}})
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/runs").symlink_to(tmp_path / "scratch/me/runs")
+    (config,) = read_configs(tmp_path / "work/runs/a")
+    assert list(started_in(config.folder, config.values)) == [tmp_path / "work", tmp_path / "scratch/me"]
+
+
 def test_keys_and_passwords_are_not_shown(tmp_path: Path) -> None:
     logger = {"api_key": "KEY", "token": "KEY", "password": None, "tracking_uri": "https://me:KEY@host/mlflow"}
     save(tmp_path, {"trainer": {"logger": [{"init_args": logger}]}, "max_prompt_tokens": 512, "key_variable": "MY_KEY"})
