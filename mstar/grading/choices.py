@@ -19,7 +19,7 @@ _LABEL: Final = re.compile(
     r"|(?P<delimited>[A-Za-z])\s*[).:](?!\w\.)|(?P<bare>[A-Za-z])(?![\w'+*/^]|\s*[-=]\s*>))"
 )
 # "145° (C)", "72 degrees (option B)", "145°, option C"
-_BEHIND: Final = re.compile(rf"(.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+)((?-i:[A-Z]))[)\]]?", re.IGNORECASE)
+_BEHIND: Final = re.compile(rf"(.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*即?{_NAME}\s+)((?-i:[A-Z]))[)\]]?", re.IGNORECASE)
 _LONE_LETTER: Final = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
 # What takes an option back, or names another beside it.
 _DENIAL: Final = re.compile(

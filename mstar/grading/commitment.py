@@ -131,7 +131,7 @@ _BETWEEN_BOXES: Final = re.compile(r"[\s,;$]*(?:\\text\s*\{)?\s*(?:and|or|和|�
 # "I think it's C", "Thus C."
 _LEAD_IN: Final = re.compile(
     r"(?i)^(?:(?:so|thus|hence|therefore|I think|I believe|I'd say|I would say|I choose|based on the \w+)\b,?\s+)?"
-    r"(?:(?:it's|it is|that's|this is)\s+)?"
+    r"(?:(?:it's|it is|that's|this is)\s+|正确的是)?"
 )
 _SO: Final = re.compile(r".*[,.;:]\s+(?:so|thus|hence|therefore),?\s+(?P<stated>.+)", re.IGNORECASE)
 # What rules a value out, or is on the way to another one, says no answer in one line.

@@ -26,8 +26,8 @@ _FILLER: Final = frozenset(
 )  # fmt: skip
 _WORD: Final = re.compile(r"(?:(?<![\w)])-(?=\d))?[^\W_]+(?:[.'/:-][^\W_]+)*")
 _SIGNS: Final = "+-<>≠≤≥≈∥⊥∽∠△→"  # they say something between words and behind them: "AB ∥ CD", "Na+"
-# "Area = x(x+3)"
-_NAME: Final = re.compile(r"^[A-Za-z ]{1,20}=(?=[^=]+$)")
+# "Area = x(x+3)", "P(2, 3)", "the point (2, 3)"
+_NAME: Final = re.compile(r"^[A-Za-z ]{1,20}=(?=[^=]+$)|^(?:(?:the )?point )?[A-Z]?\s*(?=\([^()]+,[^()]+\)\W*$)")
 _RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
 # What dateutil is asked about: a month's name with a number, three numbers, a time of day.
 _MOMENT: Final = re.compile(
@@ -105,7 +105,8 @@ class TextReader(AnswerReader):
                 cleaned = cleaned.replace("/", ":")
             return self._literal == read_literal(cleaned)
         if self._is_formula:
-            return are_equal(self._source, source if "=" in self._source else _NAME.sub("", source))
+            forms = (source,) if "=" in self._source else (source, _NAME.sub("", source))
+            return any(are_equal(self._source, form) for form in dict.fromkeys(forms))
         # Known words say nothing, or only repeat the question.
         words = _WORD.findall(cleaned.casefold())
         said = [w for w in words if w in self._words or self._known.isdisjoint((w, w.removesuffix("s")))]
@@ -165,5 +166,5 @@ def _read_moment(text: str) -> tuple[int | None, ...] | None:
 
 
 def _clean(text: str) -> str:
-    text = SUBSCRIPT.sub(r"\1", clean_latex(text)).replace("$$", "").replace("//", "∥")
+    text = SUBSCRIPT.sub(r"\1", clean_latex(text)).replace("$$", "").replace("//", "∥").replace(" : ", ":")
     return text.strip().strip("`\"'").rstrip(" .")
