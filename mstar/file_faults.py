@@ -12,6 +12,8 @@ _ANNEX: Final = b"/annex/objects/"
 _PAGES: Final = (b"<!doctype html", b"<html")
 _ZIP: Final = b"PK\x03\x04"
 _PACKED: Final = {b"\x1f\x8b": "gzip", _ZIP: "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
+# Zip files themselves.
+_TORCH: Final = (".ckpt", ".pt")
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 # What a model's folder is read from.
 _MODEL_FILES: Final = ("*.json", "*.safetensors", "*.model", "*.jinja")
@@ -44,7 +46,7 @@ def find_fault(path: Path) -> str | None:
     if path.suffix == ".safetensors" and head.startswith(_ZIP):
         return "is no safetensors file but a zip file, which torch.save writes: convert it with safetensors.torch"
     for magic, name in _PACKED.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and path.suffix not in _TORCH:
             return f"is packed ({name}): unpack it"
     return "is UTF-16 text: convert it to UTF-8" if head.startswith(_UTF16) else None
 

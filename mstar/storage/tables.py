@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from mstar.atomic import atomic_path, write_text
 from mstar.errors import DataError, StorageError
+from mstar.file_faults import find_fault
 from mstar.types import Prompt
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not a JSON file: {error}") from error
+        raise DataError(f"{path} {find_fault(path) or f'is not a JSON file: {error}'}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} holds a JSON {type(value).__name__}, but an object is expected.")
     return value
@@ -101,7 +102,8 @@ def open_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
         raise StorageError(f"{path} cannot be read (Permission denied): mend its permissions.") from error
     except (OSError, ValueError, pa.ArrowException) as error:
         # Arrow reports a damaged footer or page as a plain OSError.
-        raise DataError(f"{path} cannot be read as Parquet ({error}); delete it to have it written again.") from error
+        fault = find_fault(path) or f"cannot be read as Parquet ({error})"
+        raise DataError(f"{path} {fault}.") from error
 
 
 def read_or_put_aside(path: Path, read: Callable[[Path], T]) -> T | None:

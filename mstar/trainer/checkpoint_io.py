@@ -16,6 +16,7 @@ from lightning.fabric.utilities.types import _PATH
 from mstar.atomic import atomic_path
 from mstar.distributed import from_main, is_main, require_shared
 from mstar.errors import DataError
+from mstar.file_faults import find_fault
 from mstar.trainer.checkpoint_files import named_checkpoints
 
 _log = logging.getLogger(__name__)
@@ -113,7 +114,8 @@ def find_damage(path: Path) -> str | None:
     except FileNotFoundError:
         return "it does not exist"
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        return f"it is damaged: {error}"
+        fault = find_fault(path)
+        return f"it is damaged: {error if fault is None else f'it {fault}'}"
     return None if wrong is None else f"it is damaged: the checksum of {wrong} is wrong"
 
 

@@ -95,6 +95,15 @@ def test_json_that_is_no_object_is_named(tmp_path: Path, content: bytes, complai
         storage.read_json(path)
 
 
+def test_what_stands_for_a_file_is_named(tmp_path: Path) -> None:
+    """A run's folder may be kept in a repository; nothing in it is to be deleted then."""
+    path = tmp_path / "file"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n")
+    for read in (storage.read_json, storage.read_responses):
+        with pytest.raises(DataError, match=r"file is a Git LFS pointer.*: run 'git lfs pull' in its repository\.?$"):
+            read(path)
+
+
 def test_a_value_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         storage.write_json(tmp_path / "report.json", {"bad": object()})

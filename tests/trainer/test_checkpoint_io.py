@@ -48,6 +48,15 @@ def test_every_flipped_byte_of_the_weights_is_found(tmp_path: Path) -> None:
         assert "checksum" in str(find_damage(path))
 
 
+def test_what_stands_for_a_checkpoint_or_is_a_part_of_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n")
+    assert "it is a Git LFS pointer" in str(find_damage(path))
+    AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(4)}, path)
+    path.write_bytes(path.read_bytes()[:-30])
+    assert find_damage(path) == "it is damaged: File is not a zip file"
+
+
 def test_a_file_that_cannot_be_written_leaves_the_last_checkpoint_whole(forker: Any, tmp_path: Path) -> None:
     """A process that may not write files beyond some size; a full disk is in tests/integration/test_faults.py."""
     path = tmp_path / "checkpoints/last.ckpt"
