@@ -146,6 +146,21 @@ class Renderer:
             # Many templates refuse a system turn, or two turns of one speaker.
             raise DataError(f"the chat template refuses the turns of prompt '{prompt.id}': {error}") from error
 
+    def check_thoughts(self) -> None:
+        """Makes sure that the policy may draw the thoughts that it is asked for.
+
+        Raises:
+            ConfigError: what opens one is a special token, which is never drawn (Gemma 4, Magistral).
+        """
+        asked, vocabulary = self.render_prompt(Prompt("", "question")), self.tokenizer.get_vocab()
+        for request, opening in (("<|think|>", "<|channel>"), ("[THINK]", "[THINK]")):
+            if request in asked and vocabulary.get(opening) in self.banned_ids:
+                raise ConfigError(
+                    f"the chat template asks for thoughts ('{request}'), and '{opening}', which opens one, is a "
+                    "special token, which no response may have: take that out of the template (enable_thinking, or the "
+                    "system prompt that it has of its own)."
+                )
+
     def adds_beginning(self, text: str) -> bool:
         """Whether the tokenizer puts its first token (BOS) before a prompt's text; not where the template wrote it."""
         return self._begins and not text.startswith(self.tokenizer.bos_token)

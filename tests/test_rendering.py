@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mstar.errors import ConfigError, DataError
+from mstar.generation import TransformersEngine
 from mstar.prompts import TinyDice
 from mstar.prompts.tiny_dice import TinyDiceImage
 from mstar.rendering import IGNORE_INDEX, Renderer
@@ -290,6 +291,24 @@ def test_added_tokens_that_are_text_may_be_drawn_but_placeholders_never(tiny: An
     banned = set(names(renderer, list(renderer.banned_ids)))
     assert "<clip>" in banned
     assert "<think>" not in banned
+
+
+@pytest.mark.parametrize(("request_", "opening"), [("<|think|>", "<|channel>"), ("[THINK]", "[THINK]")])
+def test_thoughts_that_are_asked_for_and_may_not_be_drawn_are_refused(request_: str, opening: str, tiny: Any) -> None:
+    from tokenizers import AddedToken
+
+    for special, asks in ((True, True), (True, False), (False, True)):
+        processor = copy.deepcopy(tiny.renderer.processor)
+        processor.tokenizer.add_tokens([AddedToken(opening, special=special)], special_tokens=special)
+        processor.chat_template = (request_ if asks else "") + processor.chat_template
+        renderer = Renderer(processor)
+        if special and asks:
+            with pytest.raises(
+                ConfigError, match=re.escape(f"asks for thoughts ('{request_}'), and '{opening}', which")
+            ):
+                TransformersEngine().start(tiny.model, renderer)
+        else:
+            TransformersEngine().start(tiny.model, renderer)
 
 
 def test_a_tokenizer_without_eos(tiny: Any, llava: Any) -> None:

@@ -88,6 +88,7 @@ class TransformersEngine(Engine):
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Takes the policy itself, not a copy: its weights are always the present ones."""
         if renderer is not self._renderer:
+            renderer.check_thoughts()
             self._counter, self._reader = TokenCounter(renderer), None
         self._policy, self._renderer, self._checked = policy, renderer, False
 

@@ -67,6 +67,7 @@ class VllmBase(Engine, Generic[Session]):
         """
         require_proven(policy.config.model_type, self._name)
         require_proven_language(policy.config, self._name)
+        renderer.check_thoughts()
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         self._banned, self._pictures = never_drawn(policy, renderer), shows_images(renderer)
         own = next(p for p in policy.parameters() if p.is_floating_point())
