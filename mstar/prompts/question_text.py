@@ -46,6 +46,7 @@ _ANNOTATORS: Final = 10
 _AGREED: Final = 3
 _LABELS: Final = ("label", "key", "letter", "option", "id")
 _ALPHABET: Final = "ABCDEFGHIJ"
+_FULL_WIDTH: Final = str.maketrans({0xFF08: "(", 0xFF09: ")"} | {0xFF21 + n: char for n, char in enumerate(_ALPHABET)})
 # How options are marked in a question, at the beginning of a line or behind other text, and how many make a list. A
 # mark inside a line and without a blank after it (A.-2 in Chinese questions) may stand in a formula: it takes three.
 _BLANKS: Final = r"(?:\s|~|\\[ :;,!])*"
@@ -130,8 +131,9 @@ def parse_choices(text: str) -> tuple[str, ...]:
 
 def _split_at_letters(text: str, pattern: str) -> tuple[str, ...]:
     spans: list[tuple[int, int]] = []
+    plain = text.translate(_FULL_WIDTH)
     for number in range(26):
-        found = re.compile(pattern.format(letter=chr(ord("A") + number))).search(text, spans[-1][1] if spans else 0)
+        found = re.compile(pattern.format(letter=chr(ord("A") + number))).search(plain, spans[-1][1] if spans else 0)
         if found is None or (not spans and text[: found.start()].strip()):
             break
         spans.append(found.span())
@@ -149,7 +151,7 @@ def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
     lists = [
         tuple(map(_untypeset, found)) if pattern is _TYPESET else found
         for pattern, least in _OPTION_FORMS
-        for start in re.finditer(pattern.format(letter="A"), question)
+        for start in re.finditer(pattern.format(letter="A"), question.translate(_FULL_WIDTH))
         if len(found := _split_at_letters(question[start.start() :], pattern)) >= least
     ]
     # The longest: an option may itself name (A) and (B). Of equals the last, which is nearest to the end.
@@ -159,7 +161,7 @@ def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
         found = (*found[:-1], *(text.partition("\n")[0] for text in found[-1:]))
     options = tuple(text.rstrip(" ,;") for text in found)
     letters = [chr(ord("A") + number) for number in range(len(options))]
-    named = _named_letters(answer or "")
+    named = _named_letters((answer or "").translate(_FULL_WIDTH))
     fits = not answer or answer in options or (named and named <= {*letters}) or _is_option(answer, options)
     return options if any(options) and fits else ()
 
@@ -226,10 +228,10 @@ def _read_option(item: Any) -> tuple[Any, Any]:
 
 def without_letters(options: Sequence[str]) -> tuple[str, ...]:
     """Options without the letters that they begin with themselves, as AQuA-RAT has them: ``A)21``, ``B)24``."""
-    found = [_LETTERED.fullmatch(option) for option in options]
+    found = [_LETTERED.fullmatch(option.translate(_FULL_WIDTH)) for option in options]
     letters = "".join(match[1] for match in found if match)
     if len(options) > 1 and letters == _ALPHABET[: len(options)]:
-        return tuple(match[2] for match in found if match)
+        return tuple(option[match.start(2) :] for option, match in zip(options, found, strict=True) if match)
     return tuple(options)
 
 

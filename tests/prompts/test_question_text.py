@@ -15,6 +15,7 @@ from mstar.prompts.question_text import (
     read_gold,
     remove_placeholders,
     settle_votes,
+    without_letters,
 )
 from mstar.types import AnswerType
 from tests.prompts.record_files import write_lines
@@ -142,3 +143,18 @@ def test_options_stay_options_however_the_answer_is_spelt(tmp_path: Path, gold: 
     grade = AnswerGrader().grade
     assert all(grade(prompt, text).correct for text in ("Answer: A", r"\boxed{A. 20°}", "Answer: 20°"))
     assert not grade(prompt, "Answer: B").correct
+
+
+def test_options_in_full_width_letters_and_brackets() -> None:
+    """Chinese questions have them; none of them was an option."""
+    for question in (
+        "\uff08A\uff095\n\uff08B\uff096",
+        "\uff08\uff21\uff095\n\uff08\uff22\uff096",
+        "\uff21\uff0e5 \uff22\uff0e6 \uff23\uff0e7",
+    ):
+        for gold in ("B", "\uff22", "\uff08B\uff09"):
+            assert find_choices(f"Which?\n{question}", gold)[:2] == ("5", "6"), (question, gold)
+    texts = ("5\uff08cm\uff09", "\uff22")
+    for form in ("\uff08{}\uff09", "{}\uff0e"):
+        marked = [form.format(letter) + text for letter, text in zip("\uff21\uff22", texts, strict=True)]
+        assert without_letters(marked) == texts
