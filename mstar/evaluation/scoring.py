@@ -182,6 +182,14 @@ def _find_fault(row: Mapping[str, Any]) -> str | None:
     for name in ("sample_index", "num_tokens"):
         if not float(row.get(name) or 0).is_integer():
             return f"'{name}' is {row[name]!r}, but it is a whole number."
+    try:
+        for value in row.values():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    text.encode()
+    except UnicodeEncodeError as error:
+        # Half a surrogate pair, which JSON can hold, can be written nowhere.
+        return f"the text is no valid Unicode: {error}."
     return None
 
 

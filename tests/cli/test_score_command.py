@@ -156,6 +156,18 @@ def test_rows_are_not_told_as_left_out_that_a_later_call_scores(tmp_path: Path) 
     assert not (out / "faults-00000.txt").exists()
 
 
+def test_a_row_with_half_a_surrogate_pair_is_left_out_by_its_number(tmp_path: Path) -> None:
+    known = {"logprob": -2.0, "num_tokens": 4}
+    texts = ("response", "question", "prompt_id")
+    rows = [ROWS[0] | known, *(ROWS[0] | known | {name: f"{ROWS[0].get(name)}\ud83d"} for name in texts)]
+    assert score(tmp_path, write(tmp_path, rows), Likelihood()) == 1
+    assert len(read_responses(tmp_path / "out/scores-00000.parquet")) == 1
+    faults = (tmp_path / "out/faults-00000.txt").read_text().splitlines()
+    assert [line.partition(": '")[0] for line in faults] == [
+        f"row {n}: the text is no valid Unicode" for n in (2, 3, 4)
+    ]
+
+
 def test_a_row_that_does_not_say_what_the_reward_reads_is_left_out_by_its_number(tmp_path: Path) -> None:
     known = {"logprob": -2.0, "num_tokens": 4}
     rows = [ROWS[0] | known, ROWS[1], ROWS[4] | {"logprob": -2.0}, ROWS[5] | {"num_tokens": 4}]
