@@ -11,6 +11,7 @@ END_TOKENS: Final = (
     "<eos>",
     "<end_of_turn>",
     "<end_of_utterance>",
+    "<turn|>",
     "<|end|>",
     "<|endoftext|>",
     "<|end_of_text|>",
