@@ -42,7 +42,7 @@ _JOINING: Final = re.compile(
     r"(?i)\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|"
     r"hundred|thousand|million|billion|dozen|st|nd|rd|th|if|but|more|less|fewer|is|was|were|must|"
     r"the above|cannot|would|might|may|pi|sqrt|(?-i:(?!^[LNJWV] )[A-Zb-fi-kn-rt-z](?!-)"
-    r"|^(?:(?!cc)[a-dx-z]{2}|[grv][hlt]|mn|pq|[a-z](?: [a-z])+)$))\b|[π√]"
+    r"|^(?:(?!cc)[a-dx-z]{2}|[grv][hlt]|mn|pq|[a-z](?: [a-z])+)$))\b|[π√Δ]"
 )
 _CLOSED_FORM: Final = re.compile(r"[√π^(!]|\*\*|sqrt")
 _UNIT_TAIL: Final = re.compile(r"(?is)(.*?(?:[\dπ)]|!(?!\s(?-i:[A-Z]))))\s*((?:[a-z°%$][a-z°\s.]*(?:\^\(?[23]\)?)?)?)")
