@@ -6,7 +6,8 @@ end, and repeat a key, of which only the last one would count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +15,13 @@ import yaml
 
 from mstar.errors import ConfigError
 
+_log: Final = logging.getLogger(__name__)
+
 # The largest configuration of the project has some hundred values.
 MAX_BYTES: Final = 2**20
 MAX_VALUES: Final = 100_000
+# What only a run writes beside its configuration.
+_OF_A_RUN: Final = ("run.lock", "iterations")
 # Steps of an option's path that stand in files and are left out in flags.
 SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 
@@ -46,6 +51,24 @@ def check_config_files(arguments: Sequence[str]) -> None:
         if (option == "--config" or option.endswith("sources")) and Path(value).is_file():
             for named in _sources(_read(Path(value)), Path(value)):
                 _read(named)
+
+
+def warn_of_copy(files: Iterable[object], root: Path) -> None:
+    """Says so where a run's own configuration has the work done in another folder than that which it lies in.
+
+    A run that was copied or moved has the place in it that it was begun in.
+    """
+    for file in map(Path, map(str, files)):
+        if not any((file.parent / name).exists() for name in _OF_A_RUN) or file.parent.resolve() == root.resolve():
+            continue
+        trainer = yaml.safe_load(file.read_text("utf-8")).get("trainer")
+        said = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+        if said is not None and Path(said).resolve() == root.resolve():
+            _log.warning(
+                "'%s' lies in a run's folder, and by it this fit works in '%s': to go on with the run beside the file, "
+                "add --trainer.default_root_dir %s",
+                *(file, root, file.parent),
+            )
 
 
 def given_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

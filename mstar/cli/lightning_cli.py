@@ -28,6 +28,7 @@ from mstar.callbacks.progress_bar import TrainingBar
 from mstar.callbacks.run_record import RunRecord, find_finished
 from mstar.callbacks.signals import StopOnSignal, end_with_the_first, end_with_the_others
 from mstar.callbacks.trainer_check import choose_accelerator, require_training
+from mstar.cli.config_files import warn_of_copy
 from mstar.cli.parsing import Parser
 from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
@@ -305,8 +306,13 @@ class MstarCLI(LightningCLI):
         with hold_run(root) if self.trainer.is_global_zero else nullcontext():
             given = arguments.pop("ckpt_path", None)
             limit = find_finished(root, self.trainer) if given is None else None
+            checkpoint = find_checkpoint(root) if given in (None, "last") else given
+            ours = checkpoint is not None and checkpoint_folder(root).resolve() in Path(checkpoint).resolve().parents
+            if self.trainer.is_global_zero:
+                warn_of_copy(self.config["fit"].get("config") or (), root)
+            if limit is not None or ours:
+                check_same_run(root, self._parser("fit"), self.config["fit"])
             if limit is not None:
-                self._check_same_run(root)
                 more = f"raise {limit}" if limit.startswith("trainer.max_") else f"change what ended it ({limit})"
                 _log.info(
                     "The run in '%s' is finished, so there is nothing to do: %s to go on, or choose another "
@@ -314,9 +320,6 @@ class MstarCLI(LightningCLI):
                     *(root, more),
                 )
                 return
-            checkpoint = find_checkpoint(root) if given in (None, "last") else given
-            if checkpoint is not None and checkpoint_folder(root).resolve() in Path(checkpoint).resolve().parents:
-                self._check_same_run(root)
             try:
                 self.trainer.fit(**arguments, ckpt_path=checkpoint)
             except (MisconfigurationException, RuntimeError, ValueError) as error:
@@ -325,9 +328,6 @@ class MstarCLI(LightningCLI):
                 if not isinstance(error, MisconfigurationException) and not str(error).startswith(known):
                     raise
                 raise ConfigError(" ".join(str(error).split())) from error
-
-    def _check_same_run(self, root: Path) -> None:
-        check_same_run(root, self._parser("fit"), self.config["fit"])
 
 
 def runs_on_cuda(accelerator: object) -> bool:

@@ -97,3 +97,23 @@ def test_on_cuda_16_bits_are_computed_unless_the_user_says_otherwise(
     # Lightning takes bfloat16 for either on a CPU.
     computed = json.loads((root / "iterations/0001/plan.json").read_text())["policy_compute"]
     assert computed == ("float32" if given else "bfloat16 (autocast)")
+
+
+@pytest.mark.parametrize("flags", [[], ["--trainer.default_root_dir"]])
+def test_a_copied_runs_configuration_works_on_the_old_place_and_says_so(
+    evolve: Any, flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(
+        "lightning.pytorch.Trainer.fit", lambda trainer, *_, **__: begun.append(trainer.default_root_dir)
+    )
+    copy, old = evolve.folder / "copy", evolve.folder / "run"
+    (copy / "iterations").mkdir(parents=True)
+    evolve.write(evolve.settings()).rename(copy / "config.yaml")
+    given = ["--config", str(copy / "config.yaml"), *flags, *([str(copy)] if flags else [])]
+    assert main(["fit", *given]) == 0
+    assert begun == [str(copy if flags else old)]
+    said = (
+        f"by it this fit works in '{old}': to go on with the run beside the file, add --trainer.default_root_dir {copy}"
+    )
+    assert (said in capsys.readouterr().err) == (not flags)
