@@ -75,9 +75,11 @@ def check_same_run(root: Path, parser: ArgumentParser, config: Namespace) -> Non
     changes += [f"the code of {name} was edited." for name in sorted(old.keys() & new) if old[name] != new[name]]
     if changes:
         way_out = ""
+        if any(Path(place).exists() for place in re.findall(r" is now '([^']+)'\.", " ".join(changes))):
+            way_out = " Where only the place of a file or folder changed, leave a link to it at the old one."
         if _has_lost(before, now):
             version = re.match(r"# (mstar .+)", saved)
-            way_out = (
+            way_out += (
                 " What this version does not have cannot be set back: go on with the one that the run was made with"
                 f"{f' ({version[1]})' if version else ''}, or export its checkpoint (mstar export) and start a new run "
                 "from that (model.model_name)."

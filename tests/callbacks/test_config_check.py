@@ -215,3 +215,14 @@ def test_what_this_version_does_not_have_cannot_be_set_back(tmp_path: Path) -> N
         check(tmp_path, {"lr": 1.0, "old": 1}, {"lr": 1.0})
     with pytest.raises(ConfigError, match=r"model\.lr was 2\.0 and is now 1\.0\. .* to start a new run\.$"):
         check(tmp_path, {"lr": 2.0, "old": None}, {"lr": 1.0})
+
+
+def test_a_file_that_only_lies_elsewhere_now_is_linked_from_its_old_place(tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    before = {"lr": 1.0, "head": 64, "part": {"share": 0.5}, "loss": str(tmp_path / "old")}
+    with pytest.raises(
+        ConfigError, match=r"start a new run\. Where only the place of a file .* a link to it at the old"
+    ):
+        check(tmp_path, before, before | {"loss": str(tmp_path / "new")})
+    with pytest.raises(ConfigError, match=r"start a new run\.$"):
+        check(tmp_path, before, before | {"loss": str(tmp_path / "newer")})
