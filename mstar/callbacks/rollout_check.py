@@ -65,8 +65,12 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
             f"rollout.temperature '{controller.__name__}' learns in update, but a run that goes on would forget what: "
             "have its load_state_dict take up what its state_dict keeps (by default the temperature)."
         )
-    if settings.reuse is not None and not Path(settings.reuse).is_dir() and is_main():
-        _log.warning("rollout.reuse: there is no folder '%s', so that nothing is read from it", settings.reuse)
+    if settings.reuse is not None and is_main():
+        folder = Path(settings.reuse)
+        if not folder.is_dir():
+            _log.warning("rollout.reuse: there is no folder '%s', so that nothing is read from it", folder)
+        elif any(any(folder.glob(plan)) for plan in ("plan.json", "*/plan.json")):
+            _log.warning("rollout.reuse: '%s' lies within a run, so that nothing is read: name that run", folder)
     if settings.method == "rest_em" and settings.interval < 1 and is_main():
         _log.warning(
             "rollout.method rest_em trains the first weights anew in every iteration, with rollout.interval %g on that "

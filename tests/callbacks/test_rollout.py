@@ -124,10 +124,18 @@ class Nothing(PromptSource):
 
 
 def test_a_folder_to_read_from_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder, told in ((tmp_path, False), (tmp_path / "no", True)):
+    iterations = tmp_path / "run/iterations"
+    (iterations / "0001").mkdir(parents=True)
+    (iterations / "0001/plan.json").touch()
+    missing, within = "there is no folder '%s', so", "'%s' lies within a run, so"
+    for folder, told in (
+        *((tmp_path, ""), (tmp_path / "run", ""), (tmp_path / "no", missing)),
+        *((iterations, within), (iterations / "0001", within)),
+    ):
         callback = RolloutCallback(selection="random", reuse=str(folder))
         callback.check(trainer(), PolicyModule("mstar/tiny-idefics3"), PolicyDataModule(TinyDice("pool", 4)))
-        assert (f"rollout.reuse: there is no folder '{folder}'" in capsys.readouterr().err) == told
+        said = capsys.readouterr().err
+        assert [words % folder in said for words in (missing, within)] == [told is missing, told is within]
 
 
 def test_a_vote_needs_prompts() -> None:
