@@ -15,14 +15,16 @@ _MAX_RESPONSE: Final = 24_000
 _MAX_SPAN: Final = 600
 # Long runs of blanks say nothing, and cost every pattern that looks beyond them.
 _BLANKS: Final = re.compile(r"\s{3,}")
-# </s>, <|im_end|>, <|eot_id|>, <end_of_utterance>, <end_of_turn>, <eos>, <|end▁of▁sentence|>, <turn|>.
 _TEXT_END: Final = re.compile(
-    r"(?i)</s>|<\|(?!begin_of_box|end_of_box)[\w▁]{1,30}\|>|<(?:eos|eoa|end_of_turn|end_of_utterance)>|<turn\|>|\[/?INST\]"
+    r"(?i)</s>|<\|(?!begin_of_box|end_of_box)[\w▁]{1,30}\|>|<(?:eos|eoa|end_of_turn|end_of_utterance)>|<turn\|>"
+    r"|\[(?:/?INST|END FINAL RESPONSE)\]"
 )
 # GLM-4.1V's box, and the brackets that We-Math asks for.
 _BOX_TOKENS: Final = re.compile(r"(?is)<\|begin_of_box\|>(.*?)<\|end_of_box\|>|<answer>\s*:\s*<<(.*?)>>")
-_THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|reasoning)>|◁/think▷", re.IGNORECASE)
-_THOUGHT: Final = re.compile(r"<(?:think|thinking|thought)>|◁think▷", re.IGNORECASE)
+_THOUGHT_END: Final = re.compile(
+    r"(?i)</(?:\w+:)?(?:think|thinking|thought|reasoning)>|◁/think▷|\[(?:/THINK|BEGIN FINAL RESPONSE)\]|<channel\|>"
+)
+_THOUGHT: Final = re.compile(r"(?i)<(?:\w+:)?(?:think|thinking|thought)>|◁think▷|\[THINK\]|<\|channel>thought")
 _TAG: Final = re.compile(r"<(?:answer|conclusion)>", re.IGNORECASE)
 # A question that a model asks itself behind its answer: a label at the start of a line, "Q:" only with a question mark.
 _FOLLOW_ON: Final = re.compile(
@@ -152,18 +154,17 @@ def relevant_part(response: str, question: str) -> str:
     """What of a response answers the question, in plain spelling: no thoughts, no end tokens, no invented questions.
 
     Args:
-        response: The response. Of more than 24,000 characters only the last ones are looked at.
+        response: The response. Of more than 24,000 characters behind thoughts only the last are looked at.
         question: The question; a repetition of it is no new question. Empty if unknown.
     """
-    text = normalise(response[-_MAX_RESPONSE:])
-    text = _BOX_TOKENS.sub(r"\\boxed{\1\2}", text)
+    text = normalise((_without_thoughts(response) if response[_MAX_RESPONSE:] else response)[-_MAX_RESPONSE:])
+    text = _BOX_TOKENS.sub(r"\\boxed{\1\2}", text.rpartition("<|channel|>final<|message|>")[2])
     # What a model writes behind the end of its text is no part of it, nor is the header that it may begin with.
     text = next((part for part in _TEXT_END.split(text) if part.strip() not in ("", "assistant")), "")
     text = _BLANKS.sub(lambda run: "\n\n" if "\n" in run[0] else " ", _without_thoughts(text))
     for match in _FOLLOW_ON.finditer(text):
         asked = set(_WORD.findall(text[match.end() :].lstrip("* \n").partition("\n")[0].casefold()))
-        repeated = bool(asked) and asked <= set(_WORD.findall(question.casefold()))
-        if text[: match.start()].strip() and not repeated:
+        if text[: match.start()].strip() and not (asked and asked <= set(_WORD.findall(question.casefold()))):
             text = text[: match.start()]
             break
     return strip_markup(text).strip()
@@ -181,8 +182,8 @@ def _without_thoughts(text: str) -> str:
 
 def find_committed(gold: str) -> str:
     """A gold answer without the box, tag or solution that a data set wraps it in."""
-    place = _find_last(gold)
-    if place is None:
+    gold = _without_thoughts(gold).strip() or gold
+    if (place := _find_last(gold)) is None:
         return gold
     start, end, kind = place
     return _of_box(gold[start:end]) if kind == "box" else gold[start:end].strip().rstrip(".")
@@ -195,8 +196,7 @@ def read_commitment(text: str, reader: AnswerReader, question: str = "") -> tupl
         Whether there is such a place, and the answer of the last one: None if it cannot be read, is denied (where the
         question does not ask for what is not so), or holds under a condition only.
     """
-    place = _find_last(text)
-    if place is None:
+    if (place := _find_last(text)) is None:
         return False, None
     start, end, kind = place
     span = _FACTORIAL.sub(r"(\1)", text[start:end])

@@ -416,3 +416,33 @@ def test_a_box_or_a_tag_may_be_denied(response: str) -> None:
 )  # fmt: skip
 def test_what_is_denied_beside_a_box_leaves_it_the_answer(response: str) -> None:
     assert count(response, "How many sheep are there?") == "8"
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("<think>", "</think>"), ("<mm:think>", "</mm:think>"), ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"),
+        ("<|channel>thought\n", "<channel|>"), ("", "[BEGIN FINAL RESPONSE]\n"),
+        ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ],
+)  # fmt: skip
+def test_thoughts_of_other_models_are_no_answer(opening: str, closing: str) -> None:
+    for end in ("", "\n[END FINAL RESPONSE]\n<|end|>"):
+        assert choose(f"{opening}The answer is A? No.{closing}C{end}") == "C"
+        assert choose(f"{opening}The answer is A? No.{closing}The answer is C.{end}") == "C"
+    if opening:
+        assert choose(f"{opening}The answer is A. But let me") is None
+
+
+def test_a_long_thought_that_was_never_closed_is_no_answer() -> None:
+    """It was looked for in the last 24,000 characters, in which it did not begin."""
+    thought = "We look at the picture again. " * 1_000
+    assert choose(f"<think>\n{thought}So the answer is C.\nLet me") is None
+    assert choose(f"<think>\n{thought}</think>\n\nThe answer is C.") == "C"
+
+
+def test_the_gold_answer_of_a_response_is_not_looked_for_in_its_thought() -> None:
+    gold = "<think>\nThe answer is 3?\nNo: one and three.\n</think>\n\n**4**"
+    grade = GRADER.grade
+    assert grade(Prompt("p", "How many?", answer=gold), "Answer: 4").correct
+    assert not grade(Prompt("p", "How many?", answer=gold), "Answer: 3").correct
