@@ -18,7 +18,7 @@ _BEFORE: Final = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"), **dict.fromkeys("\u00ba\u02da", "°"),
         **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u202a\u202b\u202c\u202d\u202e", ""),
-        **dict.fromkeys("\u2066\u2067\u2068\u2069\ufe0f\u20e3", ""),
+        **dict.fromkeys("\u2066\u2067\u2068\u2069\ufe0f\u20e3", ""), "\u066a": "%", "\u066b": ".", "\u066c": ",",
         **dict.fromkeys("\u2018\u2019\u201b\u2032", "'"), **dict.fromkeys("“”„″«»", '"'),
         **dict.fromkeys("⋅∙·", "*"), **dict.fromkeys("\u2044\u2215÷", "/"), **dict.fromkeys("\u2014\u2015", " - "),
         **{char: f" {unicodedata.normalize('NFKC', char)}" for char in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},

@@ -446,3 +446,8 @@ def test_the_gold_answer_of_a_response_is_not_looked_for_in_its_thought() -> Non
     grade = GRADER.grade
     assert grade(Prompt("p", "How many?", answer=gold), "Answer: 4").correct
     assert not grade(Prompt("p", "How many?", answer=gold), "Answer: 3").correct
+
+
+def test_arabic_signs_of_decimals_thousands_and_percent() -> None:
+    for answer, response in (("3.5", "٣٫٥"), ("1200", "١٬٢٠٠"), ("50%", "٥٠٪"), ("٣٫٥", "3.5")):
+        assert GRADER.grade(Prompt("p", "How many?", answer=answer), f"\\boxed{{{response}}}").correct, answer
