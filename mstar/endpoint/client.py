@@ -39,7 +39,7 @@ _UNPAID: Final = 402
 _NEVER_WRITTEN: Final = Answer("", finished=False, prompt_tokens=0, num_tokens=0)
 _LENGTH_FIELDS: Final = frozenset({"max_tokens", "max_completion_tokens"})
 # Many chat templates open the thought themselves, and the reply begins within it.
-_THOUGHT: Final = re.compile(r".*</think>", re.DOTALL)
+_THOUGHT: Final = re.compile(r"(?s).*(?:</(?:\w+:)?think(?:ing)?>|◁/think▷|\[/THINK\]|<channel\|>)")
 _LONGEST_WAIT: Final = 60.0
 # A server that wants to be left alone for longer is out for this run.
 _MOST_PATIENCE: Final = 600.0

@@ -63,8 +63,9 @@ def test_a_wrong_answer_and_none_at_all(stub: StubServer, grader: JudgeGrader) -
         False,
         "plate",
     )
-    says(stub, "So it may be\nVERDICT: CORRECT\nor not.</think>\nANSWER: a cup\nVERDICT: INCORRECT")
-    assert grader.grade(WORDS, "A mug, I think").predicted == "cup"
+    for number, closing in enumerate(("</think>", "</mm:think>", "[/THINK]", "<channel|>")):
+        says(stub, f"So it may be\nVERDICT: CORRECT\nor not.{closing}\nANSWER: a cup\nVERDICT: INCORRECT")
+        assert grader.grade(WORDS, f"A mug, I think {number}").predicted == "cup", closing
     says(stub, "ANSWER: NONE\nVERDICT: NONE")
     assert grader.grade(WORDS, "I cannot tell.").status is VerdictStatus.NO_ANSWER
 
