@@ -26,7 +26,7 @@ from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration.ahead import Ahead, find_ahead
 from mstar.iteration.iteration import IterationResult, Stages, run_iteration
 from mstar.iteration.plan import IterationPlan, IterationPrompts, iteration_indices
-from mstar.iteration.shards import Earlier, claim_iteration, find_earlier, iteration_facts
+from mstar.iteration.shards import Earlier, claim_iteration, find_earlier, iteration_facts, warn_of_other_reward
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
@@ -196,6 +196,8 @@ class RolloutStages:
                 prompts=[prompts.fingerprint(number) for number in range(prompts.num_shards)],
             )
             claim_iteration(run, iteration, facts)
+            if settings.refresh is None:
+                warn_of_other_reward(run, iteration, facts)
             earlier = find_earlier(run, iteration, facts, settings.reuse)
             if ahead is not None:
                 earlier = find_ahead(run, prompts, ahead) | earlier

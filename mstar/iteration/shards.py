@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -101,6 +102,21 @@ def _find_change(plan: Path, now: Mapping[str, Any]) -> str | None:
     before = read_json(plan)
     change = find_change({**before, "prompts": None}, {**now, "prompts": None})
     return change or (None if before["prompts"] == now["prompts"] else "other prompts")
+
+
+def warn_of_other_reward(run: RunDirectory, iteration: int, facts: Mapping[str, Any]) -> None:
+    """Says so where the reward's weights are others than in the iteration before, and nothing in the run changed them.
+
+    Its folder is the same: whoever trained the MPRM again between two starts may not know that a run scores with it.
+    """
+    before = run.plan(iteration - 1)
+    with suppress(DataError):
+        there = read_json(before) if before.exists() else {}
+        old, new = ((plan.get("scores") or {}).get("weights") for plan in (there, facts))
+        if old is not None and new is not None and old != new:
+            _log.warning(
+                "iteration %d: the reward model has other weights than in iteration %d", iteration, iteration - 1
+            )
 
 
 def find_earlier(

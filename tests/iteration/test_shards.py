@@ -14,13 +14,13 @@ from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader, Grader
 from mstar.iteration.iteration import IterationResult, Stages, run_iteration
 from mstar.iteration.plan import IterationPlan, IterationPrompts
-from mstar.iteration.shards import Earlier, claim_iteration, find_earlier, iteration_facts
+from mstar.iteration.shards import Earlier, claim_iteration, find_earlier, iteration_facts, warn_of_other_reward
 from mstar.judges import JudgeGrader
 from mstar.prompts import TinyDice
 from mstar.provenance import describe
 from mstar.rewards import Reward
 from mstar.selection import Selector
-from mstar.storage import RunDirectory, read_json
+from mstar.storage import RunDirectory, read_json, write_json
 from mstar.types import Prompt, Response
 
 if TYPE_CHECKING:
@@ -198,3 +198,15 @@ def test_what_a_judge_was_asked_stays_with_the_shards(stub: StubServer, tmp_path
     again = iterate(Selector("all"))
     assert (again.asked, again.equal, again.requests, again.known) == (15, 3, 12, 3)
     assert iterate(Selector("random")) == again
+
+
+def test_a_reward_model_that_was_trained_again_between_two_starts_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunDirectory(tmp_path)
+    write_json(run.plan(1), {"scores": {"weights": "a"}})
+    write_json(run.plan(2), {"scores": None})
+    for iteration, weights, told in ((1, "b", 0), (2, "a", 0), (2, "b", 1), (3, "b", 0), (4, "b", 0)):
+        caplog.clear()
+        warn_of_other_reward(run, iteration, {"scores": {"weights": weights}})
+        assert len(caplog.records) == told
