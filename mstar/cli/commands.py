@@ -28,7 +28,7 @@ _LIGHTNING: Final = ("fit", "validate", "test", "predict")
 _TOOLS: Final = {
     "annotate": "mstar.annotation.command:annotate_policy",
     "prompts": "mstar.cli.prompts_command:show_prompts",
-    "grade": "mstar.grading.command:grade_file",
+    "grade": "mstar.cli.grade_command:grade_file",
     "score": "mstar.cli.score_command:score_responses",
     "export": "mstar.cli.export_command:export_checkpoint",
     "export-data": "mstar.cli.export_data_command:export_data",

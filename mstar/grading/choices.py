@@ -183,7 +183,7 @@ class MultiSelectReader(AnswerReader):
 
 def _split(text: str) -> list[str]:
     """Letters, which need no separator between them, or texts."""
-    text = strip_markup(normalise(text)).strip()
+    text = clean_latex(strip_markup(normalise(text))).strip()
     letters = _LETTER_SEPARATOR.sub("", text)
     alone = letters.isascii() and letters.isalpha() and letters.isupper() and len({*letters}) == len(letters)
     return [*letters] if alone else split_items(text)

@@ -44,6 +44,7 @@ _UNIT_BEHIND: Final = re.compile(
     r"(?<=.)(?:(?:[\s/~]|\\[ ,])*\\(?:text|mbox|math(?:rm|bf))\s*\{([^{}]*)\}(?:\s*\^\s*\{?-?\d\}?)?)+\s*\Z"
     r"|(?<=[\s\d})])(?:[ckm]m|kg)(?:\^\{?[23]\}?)?\s*\Z"
 )
+_RELATION: Final = re.compile(r"[<>≤≥]|\\[lg]eq?\b")
 _BARE_ROOT: Final = re.compile(r"√\(([^()]*)\)|√(\w+)")
 _LATEX: Final = {"π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^"}
 
@@ -68,6 +69,12 @@ def are_equal(gold: str, answer: str) -> bool:
         return True
     if not _is_readable(answer) or not any(char.isalnum() for char in answer):
         return False
+    # Of a ratio's parts math-verify forgets the order.
+    if ":" in gold and gold.count(":") == answer.count(":"):
+        return all(map(are_equal, gold.split(":"), answer.split(":")))
+    # And an interval it compares with an inequality in one order alone.
+    if _RELATION.search(answer) and not _RELATION.search(gold):
+        gold, answer = answer, gold
     outcome = _ask(_as_latex(gold), _as_latex(answer))
     if outcome == "stopped":
         raise GradingTimeoutError

@@ -9,7 +9,7 @@ from typing import Final
 
 from mstar.grading.base import AnswerReader
 from mstar.grading.plain_text import clean_latex, normalise
-from mstar.grading.quantities import Quantity, format_number, parse_quantity
+from mstar.grading.quantities import CAPITALS, Quantity, format_number, parse_quantity
 from mstar.grading.units import canonical_unit, conversion_factor
 from mstar.types import Prompt
 
@@ -49,6 +49,9 @@ class NumberReader(AnswerReader):
 
     def read(self, text: str) -> str | None:
         """The number that a text is; see the interface."""
+        # "0.2T" may be a label, but not where the answer is in tesla.
+        if self._unit in {*CAPITALS}:
+            text = re.sub(f"(?<![a-zA-Z]){self._unit}", f" {self._unit}", text)
         found = read_quantity(text)
         if found is None:
             return None
@@ -74,6 +77,8 @@ class NumberReader(AnswerReader):
             # Of a share below one, 0.25 % is no other way to write 0.25.
             share = self._gold is not None and 0 < abs(self._gold.value) < 1
             return [value / 100] if share else [value, value / 100]
+        if unit == "K" and not self._unit:
+            return [value, value * 1000]
         if self._is_percentage and not unit and self._gold is not None and self._gold.unit == "%":
             return [value, value * 100]
         return [value]

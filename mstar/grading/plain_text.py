@@ -28,7 +28,7 @@ _BEFORE: Final = str.maketrans(
 )  # fmt: skip
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]+")
 _EMPHASIS: Final = re.compile(
-    r"(?<![0-9a-z)}*])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*]|\.\d)|[`]+|(?<!\w)__?(?=[^\s{])|(?<=\S)__?(?![\w{\\])"
+    r"(?<![0-9A-Za-z)}*])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9A-Za-z({*]|\.\d)|[`]+|(?<!\w)__?(?=[^\s{])|(?<=\S)__?(?![\w{\\])"
 )
 _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+(?=\S)")
 _AMERICAN: Final = {"grey": "gray", "colour": "color", "centre": "center", "metre": "meter", "litre": "liter"}
@@ -52,7 +52,8 @@ _PLAIN: Final = {
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
     "infty": "∞", "triangle": "△", "angle": "∠", "Omega": "Ω", "mu": "μ", "ne": "≠", "neq": "≠",
     "parallel": "∥", "perp": "⊥", "sim": "∽", "mid": "|", "alpha": "α", "beta": "β", "gamma": "γ", "theta": "θ",
-    "lambda": "λ", "varphi": "φ", "phi": "φ", "uparrow": "↑", "downarrow": "↓",
+    "lambda": "λ", "varphi": "φ", "phi": "φ", "uparrow": "↑", "downarrow": "↓", "imath": "i",
+    "jmath": "j",
 }  # fmt: skip
 _GROUPS: Final = re.compile(r"\{,\}|(?:,?\\!|\\,)(?=\d{3})")
 _DEGREE: Final = re.compile(r"\s*(?:\^\s*\{?\s*|\*)°\s*\}?")

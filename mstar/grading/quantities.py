@@ -25,7 +25,8 @@ _QUANTITY: Final = re.compile(
           | \s*(?:×|x|\*)\s*10\s*(?:\^|\*\*)\s*\(?\s*(?P<power>[+-]?\d{{1,4}})(?:\s*\))?
           | \s*/\s*(?P<denominator>\d{{1,30}}) )?
     )
-    (?: [\s-]* (?P<scale>dozen|hundred|thousand|million|billion|trillion|lakh|crore|万|亿|k|(?-i:[MB])) (?!\w) )?
+    (?: [\s-]* (?P<scale>dozen|hundred|thousand|million|billion|trillion|lakh|crore|万|亿
+        |(?<=\d)k|(?-i:[kMB])|(?(currency)k|(?!))) (?!\w) )?
     (?P<unit> .*)
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
@@ -51,9 +52,8 @@ _SHARE: Final = re.compile(r"^(\d{1,9}) out of (\d{1,9})$|^1 in (\d{1,9})$", re.
 _PI: Final = re.compile(r"(?<![a-z])pi\b", re.IGNORECASE)
 # A decimal comma, where it can be nothing else.
 DECIMAL_COMMA: Final = re.compile(r"^(-?(?:\d+(?=,\d{1,2}(?!\d))|0)),(\d+)(?=\s|$|%)")
-# "6 kg/year", "-7 minutes per month", where a rate of change is asked for.
-_RATE: Final = re.compile(r"(?:\s*/\s*|\s*\bper\s+)(?:second|minute|hour|day|week|month|year)$", re.IGNORECASE)
 _SCALES: Final = SCALES | {"k": 1000, "m": 10**6, "b": 10**9}
+CAPITALS: Final = "AKCFTH"  # units where a blank is before them: 12A is a seat
 _MAX_DIGITS: Final = 1000
 _MAX_LENGTH: Final = 200
 
@@ -97,7 +97,7 @@ def _read_unit(match: re.Match[str]) -> str | None:
     if match["unit"][:1].isascii() and match["unit"][:1].isalpha():
         # 250ml of water is an amount; the 1990s are no seconds.
         year = rest == "s" and len(match["digits"] or "") == 4
-        if year or not canonical_unit(words.partition(" ")[0]):
+        if year or words in {*CAPITALS} or not canonical_unit(words.partition(" ")[0]):
             return None
     unit = "" if rest == "times" else _read_words(words)
     return canonical_unit(match["currency"]) if match["currency"] and unit is not None else unit
@@ -105,13 +105,17 @@ def _read_unit(match: re.Match[str]) -> str | None:
 
 def _read_words(text: str) -> str | None:
     """The unit that words behind a number are, empty for harmless ones, None for ones that change the number."""
-    # 5x and 5 n are products and 7a is a label, but 5g and 5 N are amounts.
-    if len(text) == 1 and (text.isascii() or "α" <= text < "ω") and text.isalpha() and text not in "mgslhLNJWV":
+    # 5x and 5 n are products and 7a is a label, but 5g, 5 N and 5 A are amounts.
+    if (
+        len(text) == 1
+        and (text.isascii() or "α" <= text < "ω")
+        and text.isalpha()
+        and text not in f"mgslhLNJWV{CAPITALS}"
+    ):
         return None
     unit = canonical_unit(text)
     if unit or not text:
         return unit
-    text = _RATE.sub("", text)
     if len(text) >= 60 or not _WORDS.fullmatch(text) or _JOINING.search(text):
         return None
     first = text.split()[0]
@@ -143,7 +147,7 @@ def _parse_closed_form(text: str) -> Quantity | None:
     found = evaluate((text if parts is None else parts[1]).casefold())
     words = "" if parts is None else parts[2].strip()
     # Behind a root or pi, rh is a product, and so is h.
-    product = words in {*"ghl"} or (0 < len(words) < 4 and not canonical_unit(words))
+    product = words in {*f"ghl{CAPITALS}"} or (0 < len(words) < 4 and not canonical_unit(words))
     if found is None or (unit := _read_words(words)) is None or (product and not found[1]):
         return None
     return Quantity(found[0], unit, exact=found[1])

@@ -13,6 +13,7 @@ from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula
 from mstar.grading.lists import own_form
 from mstar.grading.plain_text import SUBSCRIPT, YES_OR_NO, clean_latex, fold, normalise
+from mstar.grading.units import canonical_unit
 
 _YES_NO: Final = {
     **dict.fromkeys(("yes", "true", "是", "是的", "对"), "yes"),
@@ -66,6 +67,7 @@ class TextReader(AnswerReader):
         self._verdict = _YES_NO.get(fold(self._raw))
         self._literal = read_literal(self._raw)
         self._is_formula = self._literal is None and self._verdict is None and is_formula(self._source)
+        self._unit = canonical_unit(self._raw)
         # A formula with its case, and the sign of a factorial.
         self.gold = (self._raw if self._is_formula else fold(self._raw)) or None
         words = _WORD.findall(self._raw.casefold())
@@ -97,8 +99,8 @@ class TextReader(AnswerReader):
         return self.gold if verdict == self._verdict else verdict
 
     def _is_gold(self, source: str, cleaned: str, folded: str) -> bool:
-        # "5!" is no emphatic 5.
-        if not self._is_formula and folded == self.gold:
+        # "5!" is no emphatic 5; and the answer may be a unit.
+        if (not self._is_formula and folded == self.gold) or canonical_unit(cleaned) == (self._unit or "-"):
             return True
         if self._literal is not None:
             if self._literal[0] == "ratio":

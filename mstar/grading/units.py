@@ -1,75 +1,136 @@
-"""Units of measurement and currencies: their spellings, and the commonest conversions."""
+"""Units of measurement and currencies: their spellings, prefixes and products, and what they are in each other."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from fractions import Fraction
+from functools import lru_cache
+from itertools import product
 from typing import Final
 
 CURRENCY: Final = r"(?:US\$|(?<![A-Za-z])(?:USD|EUR|GBP|CHF|Rs\.?)|[$€£₤¥₹¢])"
 
-# unit -> spellings; a plural "s" is understood, a "_" is a blank
-_SPELLINGS: Final = {
-    "mm": "mm millimeter millimetre 毫米", "cm": "cm cms centimeter centimetre 厘米", "m": "m meter metre 米",
-    "dm": "dm decimeter decimetre 分米", "km": "km kms kilometer kilometre 千米 公里", "in": "inch inches in",
-    "ft": "ft foot feet", "yd": "yd yds yard", "mi": "mi mile", "mg": "mg milligram 毫克", "g": "g gm gram gramme 克",
-    "kg": "kg kgs kilo kilogram 千克 公斤", "t": "tonne 吨", "jin": "斤", "oz": "oz ounce", "lb": "lb lbs pound",
-    "ms": "ms millisecond 毫秒", "s": "s sec secs second 秒", "min": "min mins minute 分钟", "h": "h hr hrs hour 小时",
-    "day": "day 天", "week": "week wk", "month": "month mo", "year": "year yr yrs 年 岁", "decade": "decade",
-    "ml": "ml milliliter millilitre 毫升", "l": "l liter litre 升", "°": "° degree deg 度",
-    "rad": "rad radian", "%": "% percent percentage per_cent", "$": "$ us$ usd dollar buck", "¢": "¢ cent",
-    "€": "€ eur euro", "£": "£ gbp", "¥": "¥ yen yuan rmb cny jpy 元", "jiao": "角", "₹": "₹ rs rupee", "ev": "ev",
-    "°c": "°c celsius degrees_celsius degree_celsius", "°f": "°f fahrenheit degrees_fahrenheit degree_fahrenheit",
-    "m/s": "m/s 米/秒 meters_per_second", "km/h": "km/h kph 千米/时 千米/小时 kilometers_per_hour", "mol": "mol mole",
-    "cm/s": "cm/s", "km/s": "km/s", "mph": "mph miles_per_hour", "n": "newton n", "j": "j joule", "kj": "kj kilojoule",
-    "w": "w watt", "kw": "kw kilowatt", "v": "v volt", "kv": "kv kilovolt", "mv": "millivolt", "a": "ampere amp",
-    "ma": "ma milliampere", "ohm": "ohm ω", "kohm": "kω kiloohm", "hz": "hz hertz", "pa": "pa pascal", "kpa": "kpa",
-    "m/s2": "m/s^2 meters_per_second_squared", "cm/s2": "cm/s^2", "kg/m3": "kg/m^3", "g/cm3": "g/cm^3", "g/ml": "g/ml",
-    "g/l": "g/l", "g/mol": "g/mol", "kj/mol": "kj/mol", "mol/l": "mol/l", "n/c": "n/c", "v/m": "v/m", "j/kg": "j/kg",
-    "w/m2": "w/m^2", "n/m": "n/m", "kg*m/s": "kg*m/s", "rad/s": "rad/s", "μm": "μm micrometer",
+# symbol -> what it is in others (empty: in none), the prefixes that are read before it, other symbols and names; a
+# plural "s" of a name is understood, a "_" is a blank
+_UNITS: Final = {
+    "m": ("", "nμmcdk", "meter metre 米"), "g": ("", "nμmk", "gm gram gramme 克"), "s": ("", "pnμm", "sec second 秒"),
+    "A": ("", "nμmk", "ampere amp"), "K": ("", "mk", "kelvin"), "mol": ("", "mμk", "mole"),
+    "min": ("60 s", "", "min minute 分钟"), "h": ("60 min", "", "hr hrs hour 小时 时"), "day": ("24 h", "", "day 天"),
+    "week": ("7 day", "", "week wk"), "month": ("", "", "month mo"), "year": ("12 month", "", "yr yrs year 年 岁"),
+    "decade": ("10 year", "", "decade"), "公里": ("km", "", "kms"), "公斤": ("kg", "", "kgs kilo"),
+    "cms": ("cm", "", ""), "t": ("1000 kg", "", "tonne 吨"), "斤": ("500 g", "", ""),
+    "L": ("dm^3", "μmcd", "liter litre 升"),
+    "in": ("25.4 mm", "", "inch inches"), "ft": ("12 in", "", "foot feet"), "yd": ("3 ft", "", "yard"),
+    "mi": ("1760 yd", "", "mile"), "oz": ("", "", "ounce"), "lb": ("16 oz", "", "lbs pound"), "unit": ("", "", "unit"),
+    "mph": ("mi/h", "", ""), "kph": ("km/h", "", ""), "N": ("kg*m/s^2", "μmkM", "newton"),
+    "J": ("N*m", "nμmkMG", "joule"), "W": ("J/s", "nμmkMG", "watt"), "V": ("W/A", "nμmkM", "volt"),
+    "Ω": ("V/A", "mkM", "ohm ω"), "C": ("A*s", "pnμm", "coulomb"), "F": ("C/V", "pnμm", "farad"),
+    "Wb": ("V*s", "m", "weber"), "T": ("Wb/m^2", "nμm", "tesla"), "H": ("Wb/A", "nμm", "henry"),
+    "Hz": ("s/s^2", "kMG", "hertz"), "Pa": ("N/m^2", "hkMG", "pascal"), "eV": ("", "mkMG", "electronvolt"),
+    "Nm": ("N*m", "", ""), "Wh": ("W*h", "kMG", ""), "cal": ("", "k", "calorie"), "atm": ("", "", "atmosphere"),
+    "B": ("", "kKMGT", "byte"), "rad": ("", "", "radian"), "°": ("", "", "degree deg 度"),
+    "°c": ("", "", "celsius degrees_celsius degree_celsius deg_c"),
+    "°f": ("", "", "fahrenheit degrees_fahrenheit degree_fahrenheit deg_f"),
+    "%": ("", "", "percent percentage per_cent"), "$": ("", "", "us$ us_dollar usd dollar buck"),
+    "¢": ("0.01 $", "", "cent"), "€": ("", "", "eur euro"), "£": ("", "", "gbp"),
+    "¥": ("", "", "yen yuan rmb cny jpy 元"), "角": ("0.1 ¥", "", ""), "₹": ("", "", "rs rupee"),
 }  # fmt: skip
-# Units that differ by a factor, each in the smallest of them.
-_CONVERTIBLE: Final[tuple[dict[str, int], ...]] = (
-    {"mm": 1, "cm": 10, "dm": 100, "m": 1000, "km": 10**6}, {"g": 1, "jin": 500, "kg": 1000, "t": 10**6},
-    {"s": 1, "min": 60, "h": 3600, "day": 86400}, {"¢": 1, "$": 100}, {"jiao": 1, "¥": 10}, {"ml": 1, "l": 1000},
-    {"cm/s": 1, "m/s": 100, "km/s": 10**5}, {"j": 1, "kj": 1000}, {"mv": 1, "v": 1000, "kv": 10**6},
-)  # fmt: skip
-_LENGTHS: Final = (*_CONVERTIBLE[0], "in", "ft", "yd", "mi")
-_POWER: Final = re.compile(
-    r"(?P<before>square\s|sq\.?\s|cubic\s|cu\.?\s|平方|立方)\s*(?P<first>.+)|(?P<last>.+?)\s*(?P<behind>\^\s*\(?[23]\)?|squared|cubed)"
+_PREFIXES: Final[dict[str, tuple[list[str], int]]] = {
+    "": ([""], 0), "p": (["pico"], -12), "n": (["nano"], -9), "μ": (["micro"], -6), "m": (["milli", "毫"], -3),
+    "c": (["centi", "厘"], -2), "d": (["deci", "分"], -1), "h": (["hecto"], 2), "k": (["kilo", "千"], 3), "K": ([], 3),
+    "M": (["mega"], 6), "G": (["giga"], 9), "T": (["tera"], 12),
+}  # fmt: skip
+# Prefixed symbols that are read in any case; of others, "mw" may be a product or two units.
+_ANY_CASE: Final = "mm cm dm km mg kg ms mL cL dL μL kJ kW kV mV mA kHz MHz kPa kΩ"
+_DEGREES: Final = ({"°", "°c"}, {"°", "°f"}, {"C", "°c"}, {"F", "°f"})
+_LENGTHS: Final = ({"m": 1}, {"unit": 1})
+_FACTOR: Final = re.compile(
+    r"(?P<over>\s*/\s*\(?|\s+per\s+)?(?P<times>\s*\*\s*|[\s-]+)?(?P<before>(?:square|sq\.?|cubic|cu\.?)\s|平方|立方)?\s*"
+    r"(?P<name>(?:(?!per\b|squared|cubed)[^\W\d_])+|[°%$€£¥₹¢]+[cf]?)\.?"
+    r"(?P<behind>\s*\^\s*\(?-?[1-4]\)?|[23]|\s+(?:squared|cubed))?",
+    re.IGNORECASE,
 )
-_INVERSE: Final = re.compile(r"[* ]+(\w+)\^\(?-(\d)\)?")  # "m s^-2" is m/s^2
-_UNITS: Final[dict[str, str]] = {}
-for _unit, _spellings in _SPELLINGS.items():
-    for _name in [spelling.replace("_", " ") for spelling in _spellings.split()]:
-        _UNITS[_name] = _unit
-        if len(_name) > 3 and _name.isascii():
-            _UNITS[f"{_name}s"] = _unit
+_POWERS: Final = {
+    "square": 2, "sq": 2, "squared": 2, "平方": 2, "cubic": 3, "cu": 3, "cubed": 3, "立方": 3,
+}  # fmt: skip
+_SYMBOLS: Final[dict[str, str]] = {}
+_MEASURES: Final[dict[str, tuple[Fraction, dict[str, int]]]] = {}
 
 
 def canonical_unit(text: str) -> str:
     """One name for a unit, e.g. ``cm^2`` for ``sq. centimetres``; empty if it is none that is known."""
-    name = " ".join(text.casefold().split()).replace(" / ", "/").replace(" * ", "*").strip(" .()[]")
-    name = _INVERSE.sub(r"/\1^\2", name).removesuffix("^1")
-    if name in _UNITS or not name:
-        return _UNITS.get(name, "")
-    match = _POWER.fullmatch(name)
-    base = _UNITS.get((match["first"] or match["last"]).strip(" ."), "") if match is not None else ""
-    if match is None or base not in _LENGTHS:
-        return ""
-    power = match["before"] or match["behind"]
-    return f"{base}^{3 if '3' in power or power[:1] in 'c立' else 2}"
+    name = " ".join(text.split()).replace("° ", "°").replace("μ ", "μ").strip(" .()[]")
+    if (symbol := _find(name)) or not name:
+        return symbol
+    place, factors, below = 0, [], False
+    while place < len(name):
+        factor = _FACTOR.match(name, place)
+        symbol = "" if factor is None else _find(factor["name"])
+        if factor is None or not symbol or (place == 0) != (factor["over"] is factor["times"] is None):
+            return ""
+        said = (factor["before"] or factor["behind"] or "1").strip(" ^().").casefold()
+        power = _POWERS.get(said) or int(said)
+        if below or factor["over"]:
+            power = -power
+        below |= "(" in (factor["over"] or "")
+        factors.append(symbol if power == 1 else f"{symbol}^{power}")
+        place = factor.end()
+    # Of a unit alone, a power is that of a length: the square of a variable is none of a unit.
+    alone = len(factors) == 1 and "^" in factors[0] and _MEASURES[symbol][1] not in _LENGTHS
+    # "4 m g" is a product of variables, "4 N m" is none.
+    variables = len(factors) > 1 and all(len(own) == 1 and own.islower() for own in factors)
+    return "" if alone or variables else "*".join(factors)
 
 
 def conversion_factor(source: str, target: str) -> Fraction | None:
     """What a value in ``source`` is multiplied with to be in ``target``, both canonical; None if nothing can be.
 
-    Degrees may be those of a temperature.
+    Degrees may be those of a temperature, whose sign may be missing ("25 C"), and "units" any length.
     """
-    if source == target or ("°" in (source, target) and source[:1] == target[:1]):
+    if source == target or {source, target} in _DEGREES:
         return Fraction(1)
-    (base, _, power), (other, _, other_power) = source.partition("^"), target.partition("^")
-    for units in _CONVERTIBLE:
-        if base in units and other in units and power == other_power:
-            return Fraction(units[base], units[other]) ** int(power or 1)
-    return None
+    (factor, kinds), (other, others) = measure(source), measure(target)
+    if "unit" in (*kinds, *others):
+        return Fraction(1) if [*kinds.values()] == [*others.values()] else None
+    return factor / other if kinds == others else None
+
+
+def _find(name: str) -> str:
+    """The symbol of a unit's name or symbol, in any case where that says enough."""
+    return _SYMBOLS.get(name) or _SYMBOLS.get(name.casefold(), "")
+
+
+@lru_cache(maxsize=1024)
+def measure(unit: str) -> tuple[Fraction, dict[str, int]]:
+    """What a canonical unit is: how much, of which kinds, each to which power."""
+    total, kinds = Fraction(1), Counter[str]()
+    for part in unit.split("*"):
+        symbol, _, power = part.partition("^")
+        factor, own = _MEASURES[symbol]
+        total *= factor ** int(power or 1)
+        for kind, number in own.items():
+            kinds[kind] += number * int(power or 1)
+    return total, {kind: number for kind, number in kinds.items() if number}
+
+
+def _add(symbol: str, definition: str, prefixes: str, names: list[str]) -> None:
+    number, _, unit = definition.rpartition(" ")
+    own, kinds = measure(canonical_unit(unit)) if unit else (Fraction(1), {symbol: 1})
+    for prefix in ("", *prefixes):
+        spelt, power = _PREFIXES[prefix]
+        name = prefix + symbol
+        _MEASURES[name] = Fraction(number or 1) * Fraction(10) ** power * own, kinds
+        # Before anything else in another case: "Nm" is not "nm".
+        _SYMBOLS[name] = _SYMBOLS[name.replace("μ", "u")] = name
+        if name in _ANY_CASE.split() or (not prefix and symbol not in "AKCFTB"):
+            _SYMBOLS.setdefault(name.casefold(), name)
+        for before, word in product(spelt, names):
+            if before.isascii() == word.isascii() or not prefix:
+                plural = "s" if len(word) > 2 and word.isascii() else ""
+                _SYMBOLS.setdefault(before + word, name)
+                _SYMBOLS.setdefault(before + word + plural, name)
+
+
+for _symbol, (_definition, _prefixes, _names) in _UNITS.items():
+    _add(_symbol, _definition, _prefixes, [name.replace("_", " ") for name in _names.split()])

@@ -16,12 +16,12 @@ from PIL import Image
 
 from mstar.__main__ import main
 from mstar.chat_template import prompt_messages
+from mstar.cli.grade_command import grade_file
 from mstar.cli.score_command import score_responses
 from mstar.errors import ConfigError, StorageError
 from mstar.evaluation.best_of_n import measure_best_of_n
 from mstar.evaluation.scoring import StoredImage, read_shards, score_shards
 from mstar.grading import AnswerGrader, grade_response
-from mstar.grading.command import grade_file
 from mstar.judges import JudgeGrader
 from mstar.prompts.images import open_image
 from mstar.prompts.response_rows import find_response_files, read_response_rows

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mstar.cli.grade_command import grade_file
 from mstar.errors import ConfigError
 from mstar.grading import AnswerGrader, MathVistaGrader
-from mstar.grading.command import grade_file
 from mstar.storage import PromptResponses, write_responses
 from mstar.types import AnswerIs, AnswerType, Prompt, Response, ScoredResponse, Tolerance
 
