@@ -89,7 +89,6 @@ class _AnyReader(AnswerReader):
         self.takes_any_text = self._readers[0].takes_any_text
 
     def read(self, text: str) -> str | None:
-        """The first right answer's form, if the text is any of them; see the interface."""
         first = None
         for reader in self._readers:
             found = reader.read(text)
@@ -143,7 +142,7 @@ def _text_reader(answer: str | None, prompt: Prompt) -> AnswerReader:
         return reader
     text = clean_latex(normalise(answer)).strip()
     either = "或" in text
-    if either or (text[:1] + text[-1:] in ("[]", "{}") and "\\cup" not in text):
+    if either or (text[:1] + text[-1:] in ("[]", "{}") and not re.search(r"\\cup|[<>≤≥]", text)):
         listed = ListReader(answer, text[0] == "[" and not either, written=not either)
         if listed.gold is not None:
             return listed

@@ -55,11 +55,9 @@ class _Options:
         return self.first(index) if 0 <= index < self.count else None
 
     def first(self, index: int) -> int:
-        """The first option with the same text."""
         return self.exact.index(self.exact[index]) if self.exact else index
 
     def letter(self, index: int) -> str:
-        """The letter of the first option with the same text."""
         return chr(ord("A") + self.first(index))
 
     def match(self, text: str, formulas: bool = True) -> int | None:

@@ -44,7 +44,8 @@ _UNIT_BEHIND: Final = re.compile(
     r"(?<=.)(?:(?:[\s/~]|\\[ ,])*\\(?:text|mbox|math(?:rm|bf))\s*\{([^{}]*)\}(?:\s*\^\s*\{?-?\d\}?)?)+\s*\Z"
     r"|(?<=[\s\d})])(?:[ckm]m|kg)(?:\^\{?[23]\}?)?\s*\Z"
 )
-_RELATION: Final = re.compile(r"[<>≤≥]|\\[lg]eq?\b")
+_RELATION: Final = re.compile(r"\s*([<>≤≥]|\\[lg]eq?\b)\s*")
+_MEMBER: Final = re.compile(r"^\s*[a-zA-Z]\s*(?:\\in\b|∈)\s*")
 _BARE_ROOT: Final = re.compile(r"√\(([^()]*)\)|√(\w+)")
 _LATEX: Final = {"π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^"}
 
@@ -72,9 +73,8 @@ def are_equal(gold: str, answer: str) -> bool:
     # Of a ratio's parts math-verify forgets the order.
     if ":" in gold and gold.count(":") == answer.count(":"):
         return all(map(are_equal, gold.split(":"), answer.split(":")))
-    # And an interval it compares with an inequality in one order alone.
-    if _RELATION.search(answer) and not _RELATION.search(gold):
-        gold, answer = answer, gold
+    if bool(_RELATION.search(answer)) != bool(_RELATION.search(gold)):
+        gold, answer = as_interval(gold), as_interval(answer)
     outcome = _ask(_as_latex(gold), _as_latex(answer))
     if outcome == "stopped":
         raise GradingTimeoutError
@@ -84,6 +84,21 @@ def are_equal(gold: str, answer: str) -> bool:
 def same_spelling(text: str) -> str:
     """One spelling for formulas that differ in blanks, brackets around single signs, and LaTeX's own spellings."""
     return SUBSCRIPT.sub(r"\1", "".join(clean_latex(text).split())).strip("$.").replace("**", "^")
+
+
+def as_interval(text: str) -> str:
+    r"""The interval that an inequality or ``x \in (a, b)`` is, of several with "or" their union; all else as it is."""
+    found, text = [], _MEMBER.sub("", text)
+    for part in re.split(r"\bor\b|或", clean_latex(text)):
+        sides = _RELATION.split(part.strip())
+        if {*sides[1::2]} <= {*">≥"}:
+            sides = [side.replace(">", "<").replace("≥", "≤") for side in reversed(sides)]
+        if len(sides) == 3:
+            sides = ["-∞", "<", *sides] if sides[0].isalpha() else [*sides, "<", "∞"]
+        if len(sides) != 5 or not sides[2].isalpha() or re.search("[a-zA-Z]", sides[0] + sides[4]):
+            return text
+        found.append(f"{'[('[sides[1] == '<']}{sides[0]},{sides[4]}{'])'[sides[3] == '<']}")
+    return r"\cup ".join(found)
 
 
 def _is_readable(text: str) -> bool:
@@ -128,7 +143,6 @@ class _Worker:
         return reply
 
     def stop(self) -> None:
-        """Ends the worker."""
         process, self._process = self._process, None
         if process is not None:
             with process:  # closes the pipes and waits

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mstar.grading.base import AnswerReader
-from mstar.grading.formulas import are_equal, is_formula, same_spelling
+from mstar.grading.formulas import are_equal, as_interval, is_formula, same_spelling
 from mstar.grading.numbers import read_quantity
 from mstar.grading.plain_text import clean_latex, fold, normalise
 from mstar.grading.quantities import format_number
@@ -51,6 +51,7 @@ class ListReader(AnswerReader):
         """The values that a text lists; see the interface."""
         if len(text) > _MAX_LENGTH:
             return None
+        text = as_interval(text) if self._others else text
         items, outer = self._split(text), clean_latex(normalise(text)).strip(" .")
         if f"{outer[:1]}{outer[-1:]}" in self._others:
             return fold(outer)

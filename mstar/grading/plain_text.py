@@ -52,8 +52,7 @@ _PLAIN: Final = {
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
     "infty": "∞", "triangle": "△", "angle": "∠", "Omega": "Ω", "mu": "μ", "ne": "≠", "neq": "≠",
     "parallel": "∥", "perp": "⊥", "sim": "∽", "mid": "|", "alpha": "α", "beta": "β", "gamma": "γ", "theta": "θ",
-    "lambda": "λ", "varphi": "φ", "phi": "φ", "uparrow": "↑", "downarrow": "↓", "imath": "i",
-    "jmath": "j",
+    "lambda": "λ", "varphi": "φ", "phi": "φ", "uparrow": "↑", "downarrow": "↓", "imath": "i", "jmath": "j",
 }  # fmt: skip
 _GROUPS: Final = re.compile(r"\{,\}|(?:,?\\!|\\,)(?=\d{3})")
 _DEGREE: Final = re.compile(r"\s*(?:\^\s*\{?\s*|\*)°\s*\}?")

@@ -44,7 +44,6 @@ class _Years(dates.parserinfo):  # type: ignore[misc]  # it has no types
     """Two digits of a year as spreadsheets take them, 30 is 1930 and 29 is 2029; dateutil would go by today's year."""
 
     def convertyear(self, year: int, century_specified: bool = False) -> int:
-        """The whole year."""
         return year if year >= 100 or century_specified else year + (1900 if year >= 30 else 2000)
 
 

@@ -16,8 +16,8 @@ CURRENCY: Final = r"(?:US\$|(?<![A-Za-z])(?:USD|EUR|GBP|CHF|Rs\.?)|[$€£₤¥�
 _UNITS: Final = {
     "m": ("", "nμmcdk", "meter metre 米"), "g": ("", "nμmk", "gm gram gramme 克"), "s": ("", "pnμm", "sec second 秒"),
     "A": ("", "nμmk", "ampere amp"), "K": ("", "mk", "kelvin"), "mol": ("", "mμk", "mole"),
-    "min": ("60 s", "", "min minute 分钟"), "h": ("60 min", "", "hr hrs hour 小时 时"), "day": ("24 h", "", "day 天"),
-    "week": ("7 day", "", "week wk"), "month": ("", "", "month mo"), "year": ("12 month", "", "yr yrs year 年 岁"),
+    "min": ("60 s", "", "min minute 分钟"), "h": ("60 min", "", "hr hour 小时 时"), "day": ("24 h", "", "day 天"),
+    "week": ("7 day", "", "week wk"), "month": ("", "", "month mo"), "year": ("12 month", "", "yr year 年 岁"),
     "decade": ("10 year", "", "decade"), "公里": ("km", "", "kms"), "公斤": ("kg", "", "kgs kilo"),
     "cms": ("cm", "", ""), "t": ("1000 kg", "", "tonne 吨"), "斤": ("500 g", "", ""),
     "L": ("dm^3", "μmcd", "liter litre 升"),
@@ -44,16 +44,15 @@ _PREFIXES: Final[dict[str, tuple[list[str], int]]] = {
 # Prefixed symbols that are read in any case; of others, "mw" may be a product or two units.
 _ANY_CASE: Final = "mm cm dm km mg kg ms mL cL dL μL kJ kW kV mV mA kHz MHz kPa kΩ"
 _DEGREES: Final = ({"°", "°c"}, {"°", "°f"}, {"C", "°c"}, {"F", "°f"})
-_LENGTHS: Final = ({"m": 1}, {"unit": 1})
 _FACTOR: Final = re.compile(
     r"(?P<over>\s*/\s*\(?|\s+per\s+)?(?P<times>\s*\*\s*|[\s-]+)?(?P<before>(?:square|sq\.?|cubic|cu\.?)\s|平方|立方)?\s*"
     r"(?P<name>(?:(?!per\b|squared|cubed)[^\W\d_])+|[°%$€£¥₹¢]+[cf]?)\.?"
     r"(?P<behind>\s*\^\s*\(?-?[1-4]\)?|[23]|\s+(?:squared|cubed))?",
     re.IGNORECASE,
 )
-_POWERS: Final = {
-    "square": 2, "sq": 2, "squared": 2, "平方": 2, "cubic": 3, "cu": 3, "cubed": 3, "立方": 3,
-}  # fmt: skip
+_POWERS: Final = dict.fromkeys(("square", "sq", "squared", "平方"), 2) | dict.fromkeys(
+    ("cubic", "cu", "cubed", "立方"), 3
+)
 _SYMBOLS: Final[dict[str, str]] = {}
 _MEASURES: Final[dict[str, tuple[Fraction, dict[str, int]]]] = {}
 
@@ -70,24 +69,19 @@ def canonical_unit(text: str) -> str:
         if factor is None or not symbol or (place == 0) != (factor["over"] is factor["times"] is None):
             return ""
         said = (factor["before"] or factor["behind"] or "1").strip(" ^().").casefold()
-        power = _POWERS.get(said) or int(said)
-        if below or factor["over"]:
-            power = -power
+        power = (_POWERS.get(said) or int(said)) * (-1 if below or factor["over"] else 1)
         below |= "(" in (factor["over"] or "")
         factors.append(symbol if power == 1 else f"{symbol}^{power}")
         place = factor.end()
     # Of a unit alone, a power is that of a length: the square of a variable is none of a unit.
-    alone = len(factors) == 1 and "^" in factors[0] and _MEASURES[symbol][1] not in _LENGTHS
+    alone = len(factors) == 1 and "^" in factors[0] and _MEASURES[symbol][1] not in ({"m": 1}, {"unit": 1})
     # "4 m g" is a product of variables, "4 N m" is none.
     variables = len(factors) > 1 and all(len(own) == 1 and own.islower() for own in factors)
     return "" if alone or variables else "*".join(factors)
 
 
 def conversion_factor(source: str, target: str) -> Fraction | None:
-    """What a value in ``source`` is multiplied with to be in ``target``, both canonical; None if nothing can be.
-
-    Degrees may be those of a temperature, whose sign may be missing ("25 C"), and "units" any length.
-    """
+    """What a value in ``source`` is multiplied with to be in ``target``, both canonical; None if nothing can be."""
     if source == target or {source, target} in _DEGREES:
         return Fraction(1)
     (factor, kinds), (other, others) = measure(source), measure(target)
@@ -125,11 +119,9 @@ def _add(symbol: str, definition: str, prefixes: str, names: list[str]) -> None:
         _SYMBOLS[name] = _SYMBOLS[name.replace("μ", "u")] = name
         if name in _ANY_CASE.split() or (not prefix and symbol not in "AKCFTB"):
             _SYMBOLS.setdefault(name.casefold(), name)
-        for before, word in product(spelt, names):
+        for before, word, end in product(spelt, names, ("", "s")):
             if before.isascii() == word.isascii() or not prefix:
-                plural = "s" if len(word) > 2 and word.isascii() else ""
-                _SYMBOLS.setdefault(before + word, name)
-                _SYMBOLS.setdefault(before + word + plural, name)
+                _SYMBOLS.setdefault(before + word + end, name)
 
 
 for _symbol, (_definition, _prefixes, _names) in _UNITS.items():
