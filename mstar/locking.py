@@ -56,20 +56,26 @@ def hold_folder(folder: Path, option: str = "output") -> Iterator[None]:
         option: The one that names the folder.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds it, or the lock is a link.
         StorageError: it cannot be made or written.
     """
+    lock = folder / _NAME
+    if lock.is_symlink():
+        raise ConfigError(f"'{lock}' is a link, and what it leads to would be overwritten: remove it.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        opened = (folder / _NAME).open("a+", encoding="utf-8")
+        opened = lock.open("a+", encoding="utf-8")
     with opened as file:
+        # Whoever may write in the folder may go on in it.
+        with suppress(OSError):
+            os.fchmod(file.fileno(), folder.stat().st_mode & 0o666)
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             file.seek(0)
             raise ConfigError(
                 f"'{folder}' is in use by {file.read().strip() or 'another process'}: wait for it or end it (if its "
-                f"machine is gone, delete '{folder / _NAME}'), or choose another folder ({option})."
+                f"machine is gone, delete '{lock}'), or choose another folder ({option})."
             ) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:

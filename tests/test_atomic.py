@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from mstar.atomic import atomic_path, require_writable, write_text, writing
-from mstar.errors import StorageError
+from mstar.errors import ConfigError, StorageError
 from mstar.locking import hold_folder
 
 FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
@@ -87,6 +87,24 @@ def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path) -> None:
     place.write_text("")
     with pytest.raises(StorageError, match=r"run cannot be written \(File exists\)"), hold_folder(place):
         pytest.fail("a file was taken for a folder")
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("something")
+    (tmp_path / "run.lock").symlink_to("other")
+    with pytest.raises(ConfigError, match="is a link"), hold_folder(tmp_path):
+        pytest.fail("it was held")
+    assert (tmp_path / "other").read_text() == "something"
+
+
+def test_who_may_write_in_a_folder_may_hold_it(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        tmp_path.chmod(0o2775)
+        with hold_folder(tmp_path):
+            assert stat.S_IMODE((tmp_path / "run.lock").stat().st_mode) == 0o664
+    finally:
+        os.umask(before)
 
 
 def test_a_full_disk_is_one_whoever_says_it(tmp_path: Path) -> None:

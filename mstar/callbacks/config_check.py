@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Set
 from contextlib import redirect_stderr, suppress
@@ -72,11 +73,11 @@ def check_same_run(root: Path, parser: ArgumentParser, config: Namespace) -> Non
     before, now = _without_unused(_read(saved)), _without_unused(_read(text))
     changes = find_changes(before, _without_new(before, now, parser))
     old, new = read_json(root / CODE) if (root / CODE).exists() else {}, find_own_code(text)
-    changes += [f"the code of {name} was edited." for name in sorted(old.keys() & new) if old[name] != new[name]]
-    if changes:
-        way_out = ""
-        if any(Path(place).exists() for place in re.findall(r" is now '([^']+)'\.", " ".join(changes))):
-            way_out = " Where only the place of a file or folder changed, leave a link to it at the old one."
+    edited = [f"the code of {name} was edited." for name in sorted(old.keys() & new) if old[name] != new[name]]
+    if changes := changes + edited:
+        way_out = f" Where the edit changes no outcome, delete '{root / CODE}' to go on with it." if edited else ""
+        if any(os.path.exists(place) for place in re.findall(r" is now '([^']+)'\.", " ".join(changes))):
+            way_out += " Where only the place of a file or folder changed, leave a link to it at the old one."
         if _has_lost(before, now):
             version = re.match(r"# (mstar .+)", saved)
             way_out += (

@@ -226,3 +226,6 @@ def test_a_file_that_only_lies_elsewhere_now_is_linked_from_its_old_place(tmp_pa
         check(tmp_path, before, before | {"loss": str(tmp_path / "new")})
     with pytest.raises(ConfigError, match=r"start a new run\.$"):
         check(tmp_path, before, before | {"loss": str(tmp_path / "newer")})
+    # No file system has a name of this length.
+    with pytest.raises(ConfigError, match=r"start a new run\.$"):
+        check(tmp_path, before, before | {"loss": "x" * 300})

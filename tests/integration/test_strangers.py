@@ -89,7 +89,9 @@ def test_a_strangers_reward_and_rule_run_by_their_class_paths(evolve: Any, capsy
     file.write_text(f"{REWARD}# Shorter is better.\n")
     _own_source.cache_clear()
     assert main(["fit", "--config", str(root / "config.yaml"), "--trainer.max_epochs=3"]) == 1
-    assert "another configuration: the code of brevity_reward.Brevity was edited." in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "another configuration: the code of brevity_reward.Brevity was edited." in told
+    assert f"delete '{root / 'code.json'}' to go on with it" in told
     file.write_text(REWARD)
     _own_source.cache_clear()
     scored = [row.step_scores for path in RunDirectory(root).response_shards(1) for row in read_responses(path)]
