@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -242,3 +243,21 @@ def test_a_benchmark_of_the_paper_asks_as_the_policy_was_trained(name: str) -> N
     trained = yaml.safe_load((CONFIGS / "data/mathv360k.yaml").read_text())["dataset"]["init_args"]
     test = yaml.safe_load((CONFIGS / f"benchmarks/{name}.yaml").read_text())["data"]["init_args"]["test"]["init_args"]
     assert (test["instruction"], test["pixels"]) == (trained["instruction"], trained["pixels"])
+
+
+@pytest.mark.parametrize(
+    ("preempted", "status", "requeued"),
+    [("2026-12-01T10:16:54", 143, True), ("None", 143, False), ("2026-12-01T10:16:54", 1, False)],
+)
+def test_a_job_that_slurm_preempted_is_put_back(tmp_path: Path, preempted: str, status: int, requeued: bool) -> None:
+    told = tmp_path / "told"
+    for name, does in (
+        ("srun", f"exit {status}"),
+        ("scontrol", f'echo "$@" >> {told}; echo "JobState=RUNNING PreemptTime={preempted}"'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "1"}
+    done = subprocess.run(["bash", str(CONFIGS / "cloud/slurm.sh")], env=environment, check=False)  # noqa: S607
+    assert done.returncode == status
+    assert ("requeue 7" in (told.read_text() if told.exists() else "")) is requeued

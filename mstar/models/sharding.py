@@ -6,6 +6,7 @@ Every function takes a plain model too and then does the plain thing, so that ca
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -173,13 +174,15 @@ def whole_weights(root: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module in root.modules():
-            del _parts[module]
-        for unit in units:
-            unit.set_reshard_after_forward(unit is not root, recurse=False)
-        # It splits the weights again, and forgets the forward passes: the backward pass fetches units in the order of
-        # those, and the processes, with as many as each had, would fetch different ones and wait for ever.
-        _forget_forward(root)
+        # Of a process that ends within the context, not much is there any more by then.
+        if not sys.is_finalizing():
+            for module in root.modules():
+                del _parts[module]
+            for unit in units:
+                unit.set_reshard_after_forward(unit is not root, recurse=False)
+            # It splits the weights again, and forgets the forward passes: the backward pass fetches units in the order
+            # of those, and the processes, with as many as each had, would fetch different ones and wait for ever.
+            _forget_forward(root)
 
 
 def full_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,29 @@ def test_a_plain_model_is_left_as_it_is() -> None:
         assert [name for name, _ in full_state(model)] == list(state)
     load_full_state(model, {name: torch.ones_like(value) for name, value in state.items()})
     assert model[0].weight.tolist() == [[1, 1], [1, 1]]
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from mstar.models.sharding import shard, whole_weights
+from tests.models.sharding_worker import policy
+
+dist.init_process_group("gloo", init_method=Path(sys.argv[1]).as_uri(), rank=0, world_size=1)
+module = policy()
+shard(module.model, init_device_mesh("cpu", (1,)))
+whole = whole_weights(module.model)
+whole.__enter__()
+sys.exit(3)
+"""
+
+
+def test_a_process_that_ends_while_weights_are_whole_ends_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", STOPPED, str(tmp_path / "meeting")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Exception ignored" in done.stderr) == (3, False), done.stderr
 
 
 def test_a_model_wrapped_for_ddp_has_its_own_names() -> None:
