@@ -9,6 +9,7 @@ from typing import Any, Final
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from mstar.errors import ConfigError, DataError, counted
+from mstar.thoughts import OPEN_TURN
 from mstar.types import PICTURE, Prompt, Turn
 
 # How a list of parts looks where a template writes it down as it is, in Python or as JSON.
@@ -16,8 +17,6 @@ _PARTS: Final = re.compile(r"""["']type["']\s*:\s*["'](?:text|image)["']""")
 _MARK: Final = "\u241eresponse\u241e"
 # A template is a program: what is wrong with it may be any of these. Those of Jinja are TemplateErrors.
 _FAULTS: Final = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-# A thought that a turn opens and leaves open.
-_OPEN_THOUGHT: Final = re.compile(r"(?:<(?:\w+:)?think(?:ing)?>|\u25c1think\u25b7|\[THINK\])\s*$")
 _ANSWER_HINT: Final = (
     "\nThe correct answer is {answer}. Write the reasoning steps that lead to it, one a line, and end with the answer."
 )
@@ -122,7 +121,7 @@ def find_answer_turn(processor: Any, apply: Callable[..., str]) -> tuple[int, st
     # Where the two begin otherwise (an empty thought, a system prompt), nothing is known of a gap.
     gap = before.removeprefix(open_turn) if before.startswith(open_turn) else ""
     gap = gap if gap.isspace() else ""
-    thought = found.group() if (found := _OPEN_THOUGHT.search(open_turn)) else ""
+    thought = found.group() if (found := OPEN_TURN.search(open_turn)) else ""
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     for token in tokenizer(after, add_special_tokens=False)["input_ids"]:
         if token in special:

@@ -110,17 +110,17 @@ def _class(value: object) -> dict[str, Any]:
     if (code := hash_code(type(value))) is not None:
         described["class_code"] = code
     if any(part.__module__.startswith("mstar.grading.") for part in type(value).__mro__):
-        described["rules_code"] = hash_rules(_MSTAR / "grading")
+        described["rules_code"] = hash_rules(_MSTAR / "grading", _MSTAR / "thoughts.py")
     return described
 
 
 @cache
-def hash_rules(folder: Path) -> str:
+def hash_rules(folder: Path, *more: Path) -> str:
     """A short hash of the code by which graders judge, the same in all versions of Python.
 
-    It is that of the lines, without docstrings, lines of comments, and the command in the folder.
+    It is that of the lines of all files in a folder and of more files, without docstrings and lines of comments.
     """
-    files = [path for path in sorted(folder.rglob("*.py")) if path.name != "command.py"]
+    files = [*sorted(folder.rglob("*.py")), *more]
     return _hash(line for path in files for line in _code_lines(path.read_text(encoding="utf-8")))
 
 

@@ -22,9 +22,3 @@ def split_steps(response: str) -> tuple[str, ...]:
     ends = [match.end() for match in _BOUNDARY.finditer(response) if response[match.end() :].strip()]
     starts = [0, *ends]
     return tuple(response[a:b] for a, b in zip(starts, [*ends, len(response)], strict=True))
-
-
-def begins_in_thought(response: str) -> bool:
-    """Whether a response closes a thought that it did not open: its chat template has (Qwen3.5, QwQ)."""
-    before, closing, _ = response.partition("</think>")
-    return bool(closing) and "<think>" not in before

@@ -61,7 +61,11 @@ class Answer:
                 return Refusal(200, _FILTERED, f"what the model wrote was filtered ({reason[:50]})")
             message = choice["message"]
             text, thoughts = message["content"], message.get("reasoning_content") or message.get("reasoning")
-            read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+            counts = ("prompt_tokens", "completion_tokens", "total_tokens")
+            read, written, total = (int(usage.get(name) or 0) for name in counts)
+            written = max(
+                written, total - read if read else 0
+            )  # some leave the thoughts out, which take room and are paid for
             if isinstance(text, list):  # parts, as Mistral's models that reason answer; their thoughts are no answer
                 thoughts, text = text, "".join(part["text"] for part in text if part["type"] == "text")
         except (AttributeError, KeyError, TypeError, ValueError):

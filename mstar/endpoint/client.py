@@ -28,6 +28,7 @@ from mstar.endpoint.cache import AnswerCache
 from mstar.endpoint.traffic import Pace
 from mstar.errors import ConfigError, EndpointError
 from mstar.interruption import stop_if_asked
+from mstar.thoughts import CLOSING
 
 _log: Final = logging.getLogger(__name__)
 # What an error of the operating system begins with.
@@ -38,8 +39,6 @@ _UNPAID: Final = 402
 # What a model never came to, for its thoughts.
 _NEVER_WRITTEN: Final = Answer("", finished=False, prompt_tokens=0, num_tokens=0)
 _LENGTH_FIELDS: Final = frozenset({"max_tokens", "max_completion_tokens"})
-# Many chat templates open the thought themselves, and the reply begins within it.
-_THOUGHT: Final = re.compile(r"(?s).*(?:</(?:\w+:)?think(?:ing)?>|◁/think▷|\[/THINK\]|<channel\|>)")
 _LONGEST_WAIT: Final = 60.0
 # A server that wants to be left alone for longer is out for this run.
 _MOST_PATIENCE: Final = 600.0
@@ -140,8 +139,9 @@ class ChatClient:
                     f"{self._where} does not judge (HTTP {answer.status}: {answer.message}): mend its "
                     "settings, or leave out by omit what it does not take."
                 )
+        # Many chat templates open the thought themselves, and the reply begins within it.
         return [
-            _THOUGHT.sub("", answer.text) if isinstance(answer, Answer) and answer.finished else None
+            CLOSING.split(answer.text)[-1] if isinstance(answer, Answer) and answer.finished else None
             for answer in answers
         ]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from mstar.endpoint import AddressedModel, Answer, ChatClient, Refusal, Traffic, chat_messages
 from mstar.errors import ConfigError, DataError, require_least
 from mstar.generation.base import Engine, Request, Sample
-from mstar.steps import begins_in_thought
+from mstar.thoughts import is_in_thought, unopened_thought
 from mstar.types import Prompt, Response
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class OpenAIEngine(AddressedModel, Engine):
         self.length_field = length_field
         self.logprobs = logprobs
         self.progress = progress
-        self._begins_in_thought = False
+        self._begins_in_thought = self._told_of_thoughts = False
         self._folder: Path | None = None
         self._client: ChatClient | None = None
 
@@ -120,8 +120,8 @@ class OpenAIEngine(AddressedModel, Engine):
             ConfigError: it refuses the key, the model's name or a field; or a thought is to be continued.
             DataError: it refuses a prompt.
         """
-        if any(request.prefix for request in requests):
-            self._check_continuing()
+        if continued := [request.prefix for request in requests if request.prefix]:
+            self._check_continuing(continued)
         asked = [(request, sample) for request in requests for sample in request.samples]
         with self.counting(len(asked)) as bar:
             answers = self._connect().ask_all(
@@ -130,7 +130,7 @@ class OpenAIEngine(AddressedModel, Engine):
             )
         drawn = [self._response(*pair, answer) for pair, answer in zip(asked, answers, strict=True)]
         begun = [
-            begins_in_thought(response.text)
+            bool(unopened_thought(response.text))
             for (request, _), response in zip(asked, drawn, strict=True)
             if response.finished and not request.prefix
         ]
@@ -148,7 +148,7 @@ class OpenAIEngine(AddressedModel, Engine):
             if usage.requests or usage.known:
                 _log.info("%s: %s", self.model, usage.describe(usage.cost(self.traffic)))
 
-    def _check_continuing(self) -> None:
+    def _check_continuing(self, prefixes: Sequence[str]) -> None:
         if self.continuing == "none":
             raise ConfigError(
                 "a response is to be continued, but engine.continuing is none: choose how the server does that, or "
@@ -159,6 +159,13 @@ class OpenAIEngine(AddressedModel, Engine):
             raise ConfigError(
                 f"the chat template of '{self.model}' opens a thought, which its server cannot be asked to continue: "
                 "serve it with a template that opens none, load the model here, or label steps by a judge alone."
+            )
+        if not self._told_of_thoughts and any(map(is_in_thought, prefixes)):
+            self._told_of_thoughts = True
+            _log.warning(
+                "responses are continued within their thoughts: a server whose chat template puts an empty thought "
+                "before an answer that is sent back (GLM-4.5V's, Qwen3's) continues something else; look at its "
+                "template, serve the model without thoughts, or load it here."
             )
 
     def _connect(self) -> ChatClient:

@@ -9,6 +9,7 @@ from typing import Final
 
 from mstar.grading.base import AnswerReader
 from mstar.grading.plain_text import find_boxed, normalise, strip_markup
+from mstar.thoughts import CLOSING, OPENING
 
 # More is never needed to state an answer; it bounds the work on texts of any size.
 _MAX_RESPONSE: Final = 24_000
@@ -21,10 +22,6 @@ _TEXT_END: Final = re.compile(
 )
 # GLM-4.1V's box, and the brackets that We-Math asks for.
 _BOX_TOKENS: Final = re.compile(r"(?is)<\|begin_of_box\|>(.*?)<\|end_of_box\|>|<answer>\s*:\s*<<(.*?)>>")
-_THOUGHT_END: Final = re.compile(
-    r"(?i)</(?:\w+:)?(?:think|thinking|thought|reasoning)>|◁/think▷|\[(?:/THINK|BEGIN FINAL RESPONSE)\]|<channel\|>"
-)
-_THOUGHT: Final = re.compile(r"(?i)<(?:\w+:)?(?:think|thinking|thought)>|◁think▷|\[THINK\]|<\|channel>thought")
 _TAG: Final = re.compile(r"<(?:answer|conclusion)>", re.IGNORECASE)
 # A question that a model asks itself behind its answer: a label at the start of a line, "Q:" only with a question mark.
 _FOLLOW_ON: Final = re.compile(
@@ -171,8 +168,8 @@ def relevant_part(response: str, question: str) -> str:
 
 
 def _without_thoughts(text: str) -> str:
-    text = _THOUGHT_END.split(text)[-1]
-    start = _THOUGHT.search(text)
+    text = CLOSING.split(text)[-1]
+    start = OPENING.search(text)
     if start is None:
         return text
     # A thought that was never closed counts for nothing, but an answer tag in it is an answer.

@@ -105,6 +105,13 @@ def test_nothing_and_thoughts_alone_are_no_answer(
     assert connect().ask_all([body("x")]) == [Answer("", False, 0, 0)]
 
 
+def test_thoughts_that_are_counted_apart_are_tokens_too(stub: StubServer, connect: Connect) -> None:
+    choice = {"message": {"content": ""}, "finish_reason": "length"}
+    usage = {"prompt_tokens": 21, "completion_tokens": 0, "total_tokens": 81}
+    stub.write = lambda asked: {"choices": [choice], "usage": usage}
+    assert connect().ask_all([body("x")]) == [Answer("", False, 21, 60)]
+
+
 def test_only_what_the_model_ended_is_whole(stub: StubServer, connect: Connect) -> None:
     ends = iter(["insufficient_system_resource", "eos", "model_length", *["error"] * 9])
     stub.write = lambda asked: {"choices": [{"message": {"content": "x"}, "finish_reason": next(ends)}]}

@@ -160,6 +160,16 @@ def test_a_thought_that_the_template_opened_is_not_continued(stub: StubServer, m
             engine.generate([replace(first, prefix="one\n")])
 
 
+def test_a_thought_that_the_model_opened_is_continued_with_a_warning(
+    stub: StubServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make()
+    stub.write = lambda body: "two</think>3"
+    for prefix, told in (("<think>one</think>\n", 0), ("\n<think>one\n", 1), ("<think>one\n", 1)):
+        engine.generate([Request(DICE, GREEDY, prefix=prefix)])
+        assert caplog.text.count("continued within their thoughts") == told
+
+
 def test_a_prompt_that_is_too_long_has_no_response_and_another_refusal_stops(stub: StubServer, make: Make) -> None:
     # Without a longest response it is too long, too.
     stub.faults = [(400, {}, {"message": "too long", "code": "context_length_exceeded"})] * 2

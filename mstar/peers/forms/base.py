@@ -14,7 +14,7 @@ from mstar.errors import DataError
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, PeerRow
 from mstar.rewards.published.base import INSTRUCTION, placed_question
-from mstar.steps import begins_in_thought
+from mstar.thoughts import unopened_thought
 from mstar.types import PICTURE, Prompt, Turn
 
 Row = dict[str, Any]
@@ -94,7 +94,8 @@ def whole_text(response: str) -> str:
     Raises:
         DataError: something in it stands for a picture, a video or a sound.
     """
-    return ("<think>\n" if begins_in_thought(response) else "") + require_text(response)
+    opening = unopened_thought(response)
+    return (f"{opening}\n" if opening else "") + require_text(response)
 
 
 def require_text(text: str) -> str:
