@@ -106,11 +106,9 @@ def to_figures(text: str) -> str:
     while run and run[-1] in ("a", "and"):
         run.pop()
     if run and run[-1] in _PARTS:
-        # "Three and a half": what stands before the last "and" is whole.
-        cut = len(run) - run[::-1].index("and") if "and" in run else 0
-        # The third is an ordinal.
-        counted = run[cut:-1] or ["a"] * (run[-1] in ("half", "quarter"))
-        whole, count = _add_up(run[: cut - 1]) if cut else 0, _add_up(counted)
+        # "Three and a half": what stands before the last "and" is whole. "The third" is an ordinal.
+        cut, one = len(run) - run[::-1].index("and") if "and" in run else 0, ["a"] * (run[-1] in ("half", "quarter"))
+        whole, count = _add_up(run[: cut - 1]) if cut else 0, _add_up(run[cut:-1] or one)
         value = None if whole is None or count is None else whole + count / _PARTS[run[-1]]
     else:
         value = _add_up(run)

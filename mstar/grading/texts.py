@@ -162,8 +162,8 @@ def _read_moment(text: str) -> tuple[int | None, ...] | None:
         first, second = (_DATES.parse(text, default=day) for day in _DAYS)
     except (ValueError, OverflowError, TypeError):
         return None
-    fields = zip(first.timetuple()[:6], second.timetuple()[:6], strict=True)
-    return tuple(a if a == b else None for a, b in fields)
+    fields = [a if a == b else None for a, b in zip(first.timetuple()[:6], second.timetuple()[:6], strict=True)]
+    return tuple(fields if fields[3] is None else [*fields[:4], *(part or 0 for part in fields[4:])])  # 6 pm is 6:00 pm
 
 
 def _clean(text: str) -> str:

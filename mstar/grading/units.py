@@ -15,24 +15,24 @@ CURRENCY: Final = r"(?:US\$|(?<![A-Za-z])(?:USD|EUR|GBP|CHF|Rs\.?)|[$€£₤¥�
 # plural "s" of a name is understood, a "_" is a blank
 _UNITS: Final = {
     "m": ("", "nμmcdk", "meter metre 米"), "g": ("", "nμmk", "gm gram gramme 克"), "s": ("", "pnμm", "sec second 秒"),
-    "A": ("", "nμmk", "ampere amp"), "K": ("", "mk", "kelvin"), "mol": ("", "mμk", "mole"),
+    "A": ("", "nμmk", "ampere amp 安培 安"), "K": ("", "mk", "kelvin"), "mol": ("", "mμk", "mole"),
     "min": ("60 s", "", "min minute 分钟"), "h": ("60 min", "", "hr hour 小时 时"), "day": ("24 h", "", "day 天"),
     "week": ("7 day", "", "week wk"), "month": ("", "", "month mo"), "year": ("12 month", "", "yr year 年 岁"),
     "decade": ("10 year", "", "decade"), "公里": ("km", "", "kms"), "公斤": ("kg", "", "kgs kilo"),
     "cms": ("cm", "", ""), "t": ("1000 kg", "", "tonne 吨"), "斤": ("500 g", "", ""),
-    "L": ("dm^3", "μmcd", "liter litre 升"),
-    "in": ("25.4 mm", "", "inch inches"), "ft": ("12 in", "", "foot feet"), "yd": ("3 ft", "", "yard"),
-    "mi": ("1760 yd", "", "mile"), "oz": ("", "", "ounce"), "lb": ("16 oz", "", "lbs pound"), "unit": ("", "", "unit"),
-    "mph": ("mi/h", "", ""), "kph": ("km/h", "", ""), "N": ("kg*m/s^2", "μmkM", "newton"),
-    "J": ("N*m", "nμmkMG", "joule"), "W": ("J/s", "nμmkMG", "watt"), "V": ("W/A", "nμmkM", "volt"),
-    "Ω": ("V/A", "mkM", "ohm ω"), "C": ("A*s", "pnμm", "coulomb"), "F": ("C/V", "pnμm", "farad"),
+    "L": ("dm^3", "μmcd", "liter litre 升"), "in": ("25.4 mm", "", "inch inches"), "ft": ("12 in", "", "foot feet"),
+    "yd": ("3 ft", "", "yard"), "mi": ("1760 yd", "", "mile"), "oz": ("", "", "ounce"),
+    "lb": ("16 oz", "", "lbs pound"), "unit": ("", "", "unit"), "mph": ("mi/h", "", ""), "kph": ("km/h", "", ""),
+    "N": ("kg*m/s^2", "μmkM", "newton 牛顿 牛"), "J": ("N*m", "nμmkMG", "joule 焦耳 焦"),
+    "W": ("J/s", "nμmkMG", "watt 瓦特 瓦"), "V": ("W/A", "nμmkM", "volt 伏特 伏"),
+    "Ω": ("V/A", "mkM", "ohm ω 欧姆 欧"), "C": ("A*s", "pnμm", "coulomb"), "F": ("C/V", "pnμm", "farad"),
     "Wb": ("V*s", "m", "weber"), "T": ("Wb/m^2", "nμm", "tesla"), "H": ("Wb/A", "nμm", "henry"),
-    "Hz": ("s/s^2", "kMG", "hertz"), "Pa": ("N/m^2", "hkMG", "pascal"), "eV": ("", "mkMG", "electronvolt"),
-    "Nm": ("N*m", "", ""), "Wh": ("W*h", "kMG", ""), "cal": ("", "k", "calorie"), "atm": ("", "", "atmosphere"),
-    "B": ("", "kKMGT", "byte"), "rad": ("", "", "radian"), "°": ("", "", "degree deg 度"),
-    "°c": ("", "", "celsius degrees_celsius degree_celsius deg_c"),
-    "°f": ("", "", "fahrenheit degrees_fahrenheit degree_fahrenheit deg_f"),
-    "%": ("", "", "percent percentage per_cent"), "$": ("", "", "us$ us_dollar usd dollar buck"),
+    "Hz": ("s/s^2", "kMG", "hertz 赫兹"), "Pa": ("N/m^2", "hkMG", "pascal 帕"), "eV": ("", "mkMG", "electronvolt"),
+    "bar": ("100 kPa", "m", "bar"), "dB": ("", "", "decibel"), "Nm": ("N*m", "", ""), "Wh": ("W*h", "kMG", ""),
+    "cal": ("", "k", "calorie"), "atm": ("", "", "atmosphere"), "B": ("", "kKMGT", "byte"), "rad": ("", "", "radian"),
+    "°": ("", "", "degree deg 度"), "°c": ("", "", "celsius degrees_celsius degree_celsius degrees_c degree_c deg_c"),
+    "°f": ("", "", "fahrenheit degrees_fahrenheit degree_fahrenheit degrees_f degree_f deg_f"),
+    "%": ("", "", "percent percentage per_cent"), "$": ("", "", "us$ us_dollar usd dollar buck 美元"),
     "¢": ("0.01 $", "", "cent"), "€": ("", "", "eur euro"), "£": ("", "", "gbp"),
     "¥": ("", "", "yen yuan rmb cny jpy 元"), "角": ("0.1 ¥", "", ""), "₹": ("", "", "rs rupee"),
 }  # fmt: skip
@@ -50,6 +50,7 @@ _FACTOR: Final = re.compile(
     r"(?P<behind>\s*\^\s*\(?-?[1-4]\)?|[23]|\s+(?:squared|cubed))?",
     re.IGNORECASE,
 )
+_ADJACENT: Final = re.compile(r"(?<=m)(?=s\^)|(?<=[gNJ])(?=(?:m|s|kg|K|C)\^)|(?<=\^-\d)(?=[A-Za-z])")  # ms^-2 is m/s^2
 _POWERS: Final = dict.fromkeys(("square", "sq", "squared", "平方"), 2) | dict.fromkeys(
     ("cubic", "cu", "cubed", "立方"), 3
 )
@@ -59,7 +60,7 @@ _MEASURES: Final[dict[str, tuple[Fraction, dict[str, int]]]] = {}
 
 def canonical_unit(text: str) -> str:
     """One name for a unit, e.g. ``cm^2`` for ``sq. centimetres``; empty if it is none that is known."""
-    name = " ".join(text.split()).replace("° ", "°").replace("μ ", "μ").strip(" .()[]")
+    name = _ADJACENT.sub(" ", " ".join(text.split()).replace("° ", "°").replace("μ ", "μ").strip(" .()[]"))
     if (symbol := _find(name)) or not name:
         return symbol
     place, factors, below = 0, [], False
@@ -74,7 +75,12 @@ def canonical_unit(text: str) -> str:
         factors.append(symbol if power == 1 else f"{symbol}^{power}")
         place = factor.end()
     # Of a unit alone, a power is that of a length: the square of a variable is none of a unit.
-    alone = len(factors) == 1 and "^" in factors[0] and _MEASURES[symbol][1] not in ({"m": 1}, {"unit": 1})
+    alone = (
+        len(factors) == 1
+        and "^" in factors[0]
+        and "^-" not in factors[0]
+        and _MEASURES[symbol][1] not in ({"m": 1}, {"unit": 1})
+    )
     # "4 m g" is a product of variables, "4 N m" is none.
     variables = len(factors) > 1 and all(len(own) == 1 and own.islower() for own in factors)
     return "" if alone or variables else "*".join(factors)
