@@ -37,7 +37,7 @@ class NumberReader(AnswerReader):
     def __init__(self, answer: str | None, prompt: Prompt, precision: int | None = None, whole: bool = False) -> None:
         question, tolerance = normalise(prompt.question).casefold(), prompt.tolerance
         named = [group for groups in _UNIT_ASKED.findall(question) for group in groups]
-        asked = next(filter(None, map(canonical_unit, [normalise(prompt.unit or ""), *named])), "")
+        asked = next(filter(None, map(canonical_unit, [clean_latex(normalise(prompt.unit or "")), *named])), "")
         gold = None if answer is None else read_quantity(answer)
         self._gold = None if gold is not None and whole and gold.value.denominator != 1 else gold
         self._precision = precision if tolerance is None else None
