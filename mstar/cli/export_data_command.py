@@ -67,8 +67,7 @@ def export_data(
         written = write_rows(
             files.rows(None if prompts is None else RunPrompts([prompts])),
             FORMS[to],
-            Pictures(unfinished, folder),
-            with_pictures=files.have_pictures(),
+            Pictures(unfinished, folder, files.have_pictures()),
         )
         _tell_left_out(written)
         if not written.files:

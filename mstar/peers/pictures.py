@@ -24,10 +24,12 @@ class Pictures:
     Args:
         folder: Where the export is being written; it is there.
         final: Where it will be: paths are absolute, so that they hold wherever the peer is started.
+        some: Whether any row has one.
     """
 
-    def __init__(self, folder: Path, final: Path) -> None:
+    def __init__(self, folder: Path, final: Path, some: bool = True) -> None:
         self.folder = folder
+        self.some = some
         self.final = final.resolve()
 
     def path(self, image: ImageReference) -> str:

@@ -33,7 +33,7 @@ class Written:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def write_rows(rows: Iterable[PeerRow], form: PeerForm, pictures: Pictures, *, with_pictures: bool) -> Written:
+def write_rows(rows: Iterable[PeerRow], form: PeerForm, pictures: Pictures) -> Written:
     """Writes rows in a form, beside their pictures.
 
     Those that the form has no place for, or whose picture is missing, are left out and counted.
@@ -54,7 +54,7 @@ def write_rows(rows: Iterable[PeerRow], form: PeerForm, pictures: Pictures, *, w
                 continue
             if table.file not in sinks:
                 path = pictures.folder / table.file
-                schema = None if table.columns is None else arrow_schema(table.columns(), with_pictures)
+                schema = None if table.columns is None else arrow_schema(table.columns(pictures.some), pictures.some)
                 sinks[table.file] = stack.enter_context(_json_lines(path) if schema is None else _parquet(path, schema))
                 written.files[table.file] = 0
             sinks[table.file](made)

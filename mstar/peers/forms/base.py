@@ -28,12 +28,13 @@ class PeerTable:
 
     Attributes:
         to_row: Makes its row of one of the run's; raises DataError if the form has no place for it.
-        columns: Of a Parquet file its columns beside the pictures, in the types of ``datasets``; None for JSON lines.
+        columns: Of a Parquet file its columns beside the pictures, in the types of ``datasets``, by whether any row has
+            pictures; None for JSON lines.
     """
 
     file: str
     to_row: Callable[[Any, Pictures], Row]
-    columns: Callable[[], dict[str, Any]] | None = None
+    columns: Callable[[bool], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

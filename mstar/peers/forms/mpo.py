@@ -31,7 +31,7 @@ def _image(prompt: Prompt, pictures: Pictures) -> Row:
 
 def _pair(row: Pair, pictures: Pictures) -> Row:
     if row.prompt.turns:
-        raise DataError("the prompt has earlier turns, and a row of MMPR has one question")
+        raise DataError("the prompt has a system prompt or earlier turns, and a row of MMPR has one question")
     [asked] = marked_turns(row.prompt)
     return {
         **_image(row.prompt, pictures),

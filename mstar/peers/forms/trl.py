@@ -13,23 +13,27 @@ from mstar.rewards.published.base import question_of
 from mstar.types import Prompt, Turn
 
 
-def _shown(prompt: Prompt, pictures: Pictures) -> Row:
-    """The prompt's messages, in parts so that each picture keeps its place, and the pictures."""
-    messages = place_pictures([*prompt.turns, Turn("user", prompt.question)], prompt)
-    return {"prompt": messages, "images": [pictures.content(image) for image in prompt.images]}
+def _row(prompt: Prompt, pictures: Pictures, **answers: str) -> Row:
+    """The prompt's messages, in parts so that each picture keeps its place, the pictures, and answers.
 
-
-def _answer(text: str) -> list[dict[str, Any]]:
-    return [{"role": "assistant", "content": [{"type": "text", "text": whole_text(text)}]}]
+    Where no row has pictures, a message is one text: of parts, templates of models of text make nothing (Qwen3), or an
+    error, and TRL makes parts of a text for those that want them.
+    """
+    messages = {"prompt": place_pictures([*prompt.turns, Turn("user", prompt.question)], prompt)}
+    for name, text in answers.items():
+        messages[name] = [{"role": "assistant", "content": [{"type": "text", "text": whole_text(text)}]}]
+    if not pictures.some:
+        for message in (one for said in messages.values() for one in said):
+            message["content"] = "".join(part["text"] for part in message["content"])
+    return {**messages, "images": [pictures.content(image) for image in prompt.images], "prompt_id": prompt.id}
 
 
 def _kept(row: Kept, pictures: Pictures) -> Row:
-    return {**_shown(row.prompt, pictures), "completion": _answer(row.response), "prompt_id": row.prompt.id}
+    return _row(row.prompt, pictures, completion=row.response)
 
 
 def _pair(row: Pair, pictures: Pictures) -> Row:
-    texts = {"chosen": _answer(row.chosen), "rejected": _answer(row.rejected)}
-    return {**_shown(row.prompt, pictures), **texts, "prompt_id": row.prompt.id}
+    return _row(row.prompt, pictures, chosen=row.chosen, rejected=row.rejected)
 
 
 def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
@@ -42,17 +46,18 @@ def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
     }
 
 
-def _chat(*answers: str) -> Callable[[], dict[str, Any]]:
-    def columns() -> dict[str, Any]:
+def _chat(*answers: str) -> Callable[[bool], dict[str, Any]]:
+    def columns(with_pictures: bool) -> dict[str, Any]:
         from datasets import Value
 
-        messages = [{"role": Value("string"), "content": [{"type": Value("string"), "text": Value("string")}]}]
-        return {**dict.fromkeys(("prompt", *answers), messages), "prompt_id": Value("string")}
+        text: Any = Value("string")
+        messages = [{"role": text, "content": [{"type": text, "text": text}] if with_pictures else text}]
+        return {**dict.fromkeys(("prompt", *answers), messages), "prompt_id": text}
 
     return columns
 
 
-def _stepwise() -> dict[str, Any]:
+def _stepwise(_: bool) -> dict[str, Any]:
     from datasets import Value
 
     text = Value("string")

@@ -53,13 +53,13 @@ def _sampled(row: Sampled, pictures: Pictures) -> Row:
     }
 
 
-def _sft_columns() -> dict[str, Any]:
+def _sft_columns(_: bool) -> dict[str, Any]:
     from datasets import Value
 
     return {"messages": _messages(), "prompt_id": Value("string")}
 
 
-def _rl_columns() -> dict[str, Any]:
+def _rl_columns(_: bool) -> dict[str, Any]:
     from datasets import Features, Value
 
     text = Value("string")

@@ -21,7 +21,10 @@ def test_mpo(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "chosen": "It is\nAnswer: red", "rejected": WRONG[0], "id": "file",
     }  # fmt: skip
     assert "image" not in text
-    assert "3 rows are left out: the prompt has earlier turns, and a row of MMPR has one" in capsys.readouterr().err
+    assert (
+        "3 rows are left out: the prompt has a system prompt or earlier turns, and a row of MMPR has one"
+        in capsys.readouterr().err
+    )
     [about] = json.loads((folder / "meta_preference.json").read_text()).values()
     assert about["annotation"] == str(folder / "preference.jsonl")
     assert about["length"] == 2

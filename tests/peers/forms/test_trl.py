@@ -52,9 +52,14 @@ def test_trl(run: Path) -> None:
 def test_a_run_of_text_has_no_column_of_pictures(run: Path) -> None:
     """TRL asks a model for its processor wherever there is one."""
     own = yaml.safe_load((run / "evolve/config.yaml").read_text())["data"]["init_args"]["train"]["init_args"]
-    write_responses(RunDirectory(run / "evolve").responses(3, 0), [outcomes(RecordPrompts(**own)[2], ["2"])])
+    prompt = RecordPrompts(**own)[2]
+    write_responses(RunDirectory(run / "evolve").responses(3, 0), [outcomes(prompt, ["2"])])
     folder = export(run, "trl", "--iteration", "3")
     assert "images" not in pq.read_schema(folder / "sft.parquet").names
+    # Templates of models of text make nothing of parts, or an error.
+    [row] = parquet(folder / "sft.parquet")
+    assert row["prompt"][-1] == {"role": "user", "content": prompt.question}
+    assert row["completion"] == [{"role": "assistant", "content": "2"}]
     assert not (folder / "stepwise.parquet").exists()
 
 

@@ -35,7 +35,7 @@ def test_a_reward_by_rule_knows_of_verl_s_rows_what_is_right(tmp_path: Path) -> 
         Prompt("f", "?", answer="100", answer_type=AnswerType.FLOAT, answers=("200",), **near),
         Prompt("t", "?", answer="Ann"),
     ]
-    write_rows(map(Sampled, asked), FORMS["verl"], Pictures(tmp_path, tmp_path), with_pictures=False)
+    write_rows(map(Sampled, asked), FORMS["verl"], Pictures(tmp_path, tmp_path, some=False))
     rows = list(parquet(tmp_path / "rl.parquet"))
     assert [row["reward_model"]["ground_truth"] for row in rows] == ["B", "100", "Ann"]
     prompts = [to_prompt(row["extra_info"], row["extra_info"]["prompt_id"]) for row in rows]
