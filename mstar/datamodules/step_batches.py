@@ -8,11 +8,12 @@ Shapes: B rows, T tokens, N response tokens of all rows in order.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
@@ -21,11 +22,16 @@ from torch import Tensor
 
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.models.token_counter import TokenCounter
+from mstar.process_start import allow_files
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Example, Prompt
 
 Pair = tuple[Prompt, Example]
 T = TypeVar("T", covariant=True)
+_log = logging.getLogger(__name__)
+# Of a batch, in the process that takes it; the one that builds it has twice as many, for one step. Of all else.
+_FILES: Final = 16
+_OTHER_FILES: Final = 256
 
 
 class Credit:
@@ -150,6 +156,21 @@ def step_batches(trainer: Trainer) -> int:
     return trainer.accumulate_grad_batches
 
 
+def _usable_workers(asked: int, batches_per_step: int) -> int:
+    """As many as open files are allowed for: PyTorch hands over tensors by them, and waits for what did not pass."""
+    files = _FILES * batches_per_step
+    wanted = _OTHER_FILES + files * (asked + 1)
+    if not asked or (allowed := allow_files(wanted)) >= wanted:
+        return asked
+    usable = max((allowed - _OTHER_FILES) // files - 1, 0)
+    _log.warning(
+        "data.num_workers is %d, but steps of %d batches want about %d open files, and %d are allowed (ulimit -n): %d "
+        "are used.",
+        *(asked, batches_per_step, wanted, allowed, usable),
+    )
+    return usable
+
+
 class StepLoader(ResumableLoader[T]):
     """A loader of batches that are made a step at a time; a checkpoint may fall between the batches of a step.
 
@@ -158,7 +179,8 @@ class StepLoader(ResumableLoader[T]):
         draws_per_batch: How many draws of the sampler make a batch.
         batches_per_step: Batches in a full step.
         sampler: The order.
-        num_workers: Processes that build steps, of which each holds one finished step, pictures included.
+        num_workers: Processes that build steps, of which each holds one finished step, pictures included; fewer where
+            so many files may not be open as these have.
         collate_fn: What the sampler drew for a step -> its batches.
     """
 
@@ -171,6 +193,7 @@ class StepLoader(ResumableLoader[T]):
         num_workers: int,
         collate_fn: Callable[[list[Any]], list[T]],
     ) -> None:
+        num_workers = _usable_workers(num_workers, batches_per_step)
         super().__init__(
             dataset,
             batch_size=draws_per_batch * batches_per_step,

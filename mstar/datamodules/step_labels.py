@@ -44,7 +44,8 @@ class StepLabelDataModule(LightningDataModule):
             ``validation_share`` of ``labels``.
         validation_share: Share of the prompts that is held out for validation; 0 for no validation.
         seed: Seed of the split, of the order, which changes every epoch, and of the contrasts.
-        num_workers: Processes that make batches; 0 makes them in the training process.
+        num_workers: Processes that make batches, each with those of a whole optimizer step, pictures included, in
+            memory; 0 makes them in the training process.
         max_example_tokens: Longest prompt and response together, the tokens of pictures included; longer ones are put
             aside, and not cut. None for no limit.
         max_bad_share: If more than this share of the labels turns out to be unusable (the picture cannot be decoded,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +16,7 @@ import httpx2
 from mstar.errors import ConfigError, ServersLostError
 from mstar.generation.vllm_server import RefusedError, ServerLostError, VllmServer, WronglyStartedError
 from mstar.interruption import stop_if_asked
+from mstar.process_start import allow_files
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ class ServerPool:
         self.concurrency, self._timeout, self._patience = concurrency, timeout, patience
         self._reasons: dict[str, str] = {}
         self._begun = False
-        _allow_files(_OTHER_FILES + 2 * concurrency * len(self.servers))
+        # Each response that is waited for is a connection: the usual limit, 1,024, is too few for four servers.
+        allow_files(_OTHER_FILES + 2 * concurrency * len(self.servers))
         self._certificates = ssl.create_default_context()
 
     def run(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -220,14 +221,3 @@ class ServerPool:
                 "the others" if self.usable else "whichever comes back first",
             )
         self._reasons[server.address] = str(error)
-
-
-def _allow_files(number: int) -> None:
-    """Lets this process have so many files open, as far as it may: each response that is waited for is a connection.
-
-    The usual limit, 1,024, is too few for four servers.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft not in (resource.RLIM_INFINITY, hard) and soft < number:
-        most = number if hard == resource.RLIM_INFINITY else min(number, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -34,11 +34,12 @@ def check_fit(trainer: Trainer, *, adapters: bool) -> None:
             "trainer.limit_train_batches."
         )
     limit = trainer.limit_train_batches
-    if not isinstance(limit, int) or getattr(trainer, "fast_dev_run", False):
+    whole = limit is None or (isinstance(limit, float) and limit == 1)
+    if whole or getattr(trainer, "fast_dev_run", False):
         return
-    # A batch's loss is its share of its optimizer step's.
+    # A batch's loss is its share of its optimizer step's; where a fraction of an epoch ends is not known.
     for batches in accumulated:
-        if limit % batches:
+        if (limit % batches) if isinstance(limit, int) else batches > 1:
             raise ConfigError(
                 f"trainer.limit_train_batches is {limit}, which ends an epoch within an optimizer step: make it a "
                 f"multiple of {batches}, the batches of a step (trainer.accumulate_grad_batches)."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import resource
+import sys
 from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
@@ -14,9 +16,10 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.plugins import HalfPrecision
-from torch.utils.data import DistributedSampler
+from torch import Tensor
+from torch.utils.data import DistributedSampler, SequentialSampler
 
-from mstar.datamodules import PolicyDataModule
+from mstar.datamodules import PolicyDataModule, step_batches
 from mstar.datamodules.step_batches import StepBatch, StepLoader
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
@@ -173,3 +176,28 @@ def test_every_process_has_as_many_batches(make: Any, monkeypatch: pytest.Monkey
         seen += flat(batches)
     assert counts == [[2, 2, 2, 2]] * 3
     assert set(seen) == set(expected)
+
+
+def _many_tensors(rows: list[int]) -> list[list[Tensor]]:
+    return [[torch.tensor(row)] * 12 for row in rows]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where tensors are handed over by open files")
+def test_steps_of_many_batches_pass_with_the_usual_limit_of_open_files() -> None:
+    """The lost step was waited for for ever."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        loader = StepLoader(range(512), 1, 128, SequentialSampler(range(512)), 2, _many_tensors)
+        assert [int(batch[0]) for batch in loader] == list(range(512))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_where_no_more_files_may_be_open_there_are_fewer_workers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for allowed, batches, usable in ((1024, 128, 0), (10_000, 128, 3), (1024, 4, 4)):
+        monkeypatch.setattr(step_batches, "allow_files", lambda number, allowed=allowed: min(number, allowed))
+        assert StepLoader(range(8), 1, batches, SequentialSampler(range(8)), 4, _many_tensors).num_workers == usable
+    assert caplog.text.count("are allowed (ulimit -n)") == 2

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import mstar.interruption as interruption
+from mstar import process_start
 from mstar.errors import ConfigError, EngineDriftError, ServersLostError, StorageError
 from mstar.generation import (
     Request,
@@ -593,8 +594,8 @@ def test_a_process_may_have_a_connection_for_every_response_that_it_waits_for(
     make: Callable[..., VllmServerEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[int, int]] = []
-    monkeypatch.setattr(server_pool.resource, "getrlimit", lambda _: (1024, 4096))
-    monkeypatch.setattr(server_pool.resource, "setrlimit", lambda _, limits: made.append(limits))
+    monkeypatch.setattr(process_start.resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(process_start.resource, "setrlimit", lambda _, limits: made.append(limits))
     assert make(concurrency=64).session.pool.concurrency == 64
     assert not made
     # By default a server has enough to keep a GPU busy.
