@@ -243,7 +243,7 @@ class PolicyDataModule(LightningDataModule):
         mixing = pairs.mixing() if isinstance(pairs, Rationales) else None
         if mixing is not None:
             sampler = MixedSampler(data, mixing, world_size(), rank(), self.seed)
-        batches_per_step = step_batches(self.trainer) if self.trainer is not None else 1
+        batches_per_step = step_batches(self.trainer, self._examples is not None) if self.trainer is not None else 1
         batch_size = self.batch_size
         if self._examples is not None and self._passes > 1:
             # A step that held several passes would be one pass: the policy has not moved between them.

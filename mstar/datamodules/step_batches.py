@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
 from mstar.datamodules.resumable import ResumableLoader
+from mstar.errors import ConfigError
 from mstar.models.token_counter import TokenCounter
 from mstar.process_start import allow_files
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
@@ -145,13 +146,26 @@ def encode(renderer: Renderer, pairs: Sequence[Pair]) -> ResponseInputs:
     return renderer.response_inputs(prompts, responses, tokens)
 
 
-def step_batches(trainer: Trainer) -> int:
+def step_batches(trainer: Trainer, anew: bool) -> int:
     """How many batches make an optimizer step in the present epoch.
 
     Lightning's schedule of that sets the trainer's own number when the epoch begins, after its batches were made.
+
+    Args:
+        anew: Whether the loader is made anew for every epoch, whatever the trainer says of that.
+
+    Raises:
+        ConfigError: it is not, but the number changes.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it
+    untyped: Any = trainer  # Lightning sets these so that mypy does not see them
+    for callback in untyped.callbacks:
         if isinstance(callback, GradientAccumulationScheduler):
+            changes = len({*callback.scheduling.values()}) > 1
+            if changes and not anew and untyped.reload_dataloaders_every_n_epochs != 1:
+                raise ConfigError(
+                    "trainer.callbacks has GradientAccumulationScheduler, but batches are made in steps of the first "
+                    "epoch's size: set trainer.reload_dataloaders_every_n_epochs to 1."
+                )
             return callback.get_accumulate_grad_batches(trainer.current_epoch)
     return trainer.accumulate_grad_batches
 

@@ -204,7 +204,7 @@ class StepLabelDataModule(LightningDataModule):
         quarantine = self._put_aside.file(trainer.default_root_dir, name, len(labels), trainer.world_size)
         rows = UsableRows(labels, lambda number: self._find(ids[number])(), numbers, check, quarantine)
         return sampler, StepLabelCollate(
-            rows, module.renderer, module.share_prompts, module.count_terms, step_batches(trainer)
+            rows, module.renderer, module.share_prompts, module.count_terms, step_batches(trainer, anew=False)
         )
 
     def _find(self, prompt_id: str) -> Callable[[], Prompt]:

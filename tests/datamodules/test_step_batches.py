@@ -21,6 +21,7 @@ from torch.utils.data import DistributedSampler, SequentialSampler
 
 from mstar.datamodules import PolicyDataModule, step_batches
 from mstar.datamodules.step_batches import StepBatch, StepLoader
+from mstar.errors import ConfigError
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.types import Example
@@ -128,6 +129,12 @@ def test_a_schedule_of_accumulation_holds_for_the_epoch_that_the_batches_are_for
         loader = data.train_dataloader()
         found.append(loader.batches_per_step if isinstance(loader, StepLoader) else 1)
     assert found == [1, 2, 4]
+    # Without rollouts they are made once, unless the trainer is told otherwise.
+    data.trainer.reload_dataloaders_every_n_epochs = 0
+    with pytest.raises(ConfigError, match="reload_dataloaders_every_n_epochs to 1"):
+        step_batches.step_batches(data.trainer, anew=False)
+    data.trainer.reload_dataloaders_every_n_epochs = 1
+    assert step_batches.step_batches(data.trainer, anew=False) == 4
 
 
 def test_without_accumulation_batches_are_as_they_come(make: Any) -> None:
