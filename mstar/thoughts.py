@@ -6,9 +6,12 @@ import re
 from typing import Final
 
 _TAG: Final = r"(?:\w+:)?think(?:ing)?"
-OPENING: Final = re.compile(r"(?i)<(?:\w+:)?(?:think|thinking|thought)>|◁think▷|\[THINK\]|<\|channel>thought")
+OPENING: Final = re.compile(
+    r"(?i)<(?:\w+:)?(?:think|thinking|thought)>|◁think▷|\[THINK\]|<\|channel>thought|<\|begin_of_thought\|>"
+)
 CLOSING: Final = re.compile(
     r"(?i)</(?:\w+:)?(?:think|thinking|thought|reasoning)>|◁/think▷|\[(?:/THINK|BEGIN FINAL RESPONSE)\]|<channel\|>"
+    r"|<\|end_of_thought\|>"
 )
 # A thought that a turn opens and leaves open, and the ends of such ones.
 OPEN_TURN: Final = re.compile(rf"(?:<{_TAG}>|◁think▷|\[THINK\])\s*$")

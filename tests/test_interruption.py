@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import os, signal, sys, time
 from mstar.interruption import stop_if_asked, stopping_on_signals
 with stopping_on_signals():
     for number in map(int, sys.argv[1:]):
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         time.sleep(0.01)
     print("went on", flush=True)
     stop_if_asked()
@@ -28,7 +27,7 @@ def test_a_signal_is_noted_and_acted_on_where_that_is_safe(number: signal.Signal
     before = signal.getsignal(number)
     with stopping_on_signals():
         stop_if_asked()
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert requested() == number
         with pytest.raises(Interrupted) as end:
             stop_if_asked()

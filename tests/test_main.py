@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -69,7 +68,7 @@ def test_only_what_is_resumed_is_said_to_go_on(
     from mstar.interruption import stop_if_asked
 
     def run(arguments: list[str]) -> int:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         stop_if_asked()
         return 0
 
@@ -83,7 +82,7 @@ def test_ctrl_c_ends_what_has_nothing_to_save_in_one_line(
 ) -> None:
     from mstar.cli import commands
 
-    monkeypatch.setattr(commands, "run", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(commands, "run", lambda _: signal.raise_signal(signal.SIGINT))
     assert main(["grade"]) == 130
     assert capsys.readouterr().err == "mstar grade: stopped by SIGINT.\n"
 

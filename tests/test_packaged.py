@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
 import subprocess
 import zipfile
@@ -73,7 +72,7 @@ def test_without_an_index_the_user_is_told_what_to_do(tmp_path: Path, monkeypatc
 
 def test_ctrl_c_while_it_is_downloaded_is_no_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return subprocess.CompletedProcess(command, 1, "", "ERROR: Operation cancelled by user\n")
 
     monkeypatch.setattr(subprocess, "run", stop)

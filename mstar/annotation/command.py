@@ -107,6 +107,8 @@ def annotate_policy(
         if sources is None:
             raise ConfigError("there are no prompts to annotate: set prompts or sources.")
         prompts = sources.require("annotation", "sources")
+    elif sources is not None and is_main():
+        _log.warning("prompts takes the place of the part 'annotation' of sources; to use that, set prompts to null")
     if is_main() and _log.isEnabledFor(logging.INFO):
         _log.info("%s", "\n".join(summarise("prompts", prompts)))
     reader, made_by, computed_in = None, f"by address: {engine.own_model}", ""
