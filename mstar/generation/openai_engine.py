@@ -68,8 +68,6 @@ class OpenAIEngine(AddressedModel, Engine):
         progress: bool = True,
     ) -> None:
         require_least("engine.", max_new_tokens=max_new_tokens)
-        if not model:
-            raise ConfigError("engine.model is empty: give the name that the server has for its model.")
         super().__init__(address, model, key_variable, omit, traffic)
         self.own_model = model
         self.max_new_tokens = max_new_tokens
@@ -94,22 +92,14 @@ class OpenAIEngine(AddressedModel, Engine):
             self._folder = folder
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
-        """Refuses: it draws from no policy.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Refuses: it draws from no policy."""
         raise ConfigError(
             f"the engine OpenAIEngine draws from '{self.model}' at its address, and cannot draw from the policy: "
             "choose TransformersEngine or VllmEngine."
         )
 
     def update_weights(self, policy: nn.Module) -> None:
-        """Refuses: no weights can be handed to it.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Refuses, as ``start``."""
         raise ConfigError(f"no weights can be handed to '{self.model}' at its address: choose another engine.")
 
     def generate(self, requests: Sequence[Request]) -> list[list[Response]]:

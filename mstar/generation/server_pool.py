@@ -7,7 +7,6 @@ import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -79,17 +78,7 @@ class ServerPool:
         self._certificates = ssl.create_default_context()
 
     def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Runs some work to its end, with connections of its own.
-
-        Raises:
-            ConfigError: it is asked for within a program's own event loop.
-        """
-        with suppress(RuntimeError):
-            asyncio.get_running_loop()
-            raise ConfigError(
-                "vLLM's servers cannot be asked from within an event loop, which notebooks have: run this from the "
-                "command line or in a script."
-            )
+        """Runs some work to its end, with connections of its own."""
 
         async def connected() -> T:
             # A connection that a server has closed meanwhile would look like a server that is gone.

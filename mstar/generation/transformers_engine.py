@@ -71,8 +71,6 @@ class TransformersEngine(Engine):
     ) -> None:
         require_least("TransformersEngine: ", max_new_tokens=max_new_tokens, batch_size=batch_size)
         require_share("TransformersEngine: memory_utilization", memory_utilization, "(0, 1]")
-        if adapters not in ("merged", "apart"):
-            raise ConfigError(f"TransformersEngine: adapters is '{adapters}', but it must be merged or apart.")
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self.progress = progress

@@ -13,7 +13,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from mstar.generation.vllm_weights import checkpoint_weights
 from mstar.models.sharding import full_state
 
 # Elements that are cast and compared at a time: an embedding would need a copy of its own size.
@@ -106,15 +105,6 @@ class HeldWeights:
         units = torch.eye(width or module.input_size, dtype=self.dtype)
         columns = [module.cpu_linear(some, module.weight, None) for some in torch.split(units, _UNIT_VECTORS)]
         return torch.cat(columns).T
-
-
-def compare_weights(held: HeldWeights, policy: nn.Module, *, merge: bool) -> tuple[int, list[str]]:
-    """Compares all weights that vLLM holds with the policy's, cast to vLLM's type. Collective for a sharded policy.
-
-    Returns:
-        How many tensors were compared, and the names of those that are not the policy's.
-    """
-    return compare_named(held, checkpoint_weights(policy, merge=merge, dtype=held.dtype))
 
 
 def compare_named(held: HeldWeights, weights: Iterable[tuple[str, Tensor]]) -> tuple[int, list[str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final
 
@@ -124,29 +124,6 @@ def find_other_setting(own: Mapping[str, Any], other: Mapping[str, Any]) -> str 
     """
     different = (name for name in own if name in other and own[name] != other[name])
     return next((f"{name} is {other[name]} in place of {own[name]}" for name in different), None)
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One request for one response.
-
-    Attributes:
-        places: Its place among the request's samples; several where greedy decoding is wanted several times.
-    """
-
-    sample: Sample
-    places: tuple[int, ...]
-
-
-def draws_of(request: Request) -> list[Draw]:
-    """What is to be drawn for a prompt; greedy decoding has one outcome, however many samples want it."""
-    draws = []
-    for temperature, group in equal_temperatures(request):
-        if temperature > 0:
-            draws += [Draw(sample, (place,)) for place, sample in group]
-        else:
-            draws.append(Draw(group[0][1], tuple(place for place, _ in group)))
-    return draws
 
 
 def generate_bodies(

@@ -13,8 +13,6 @@ from mstar.generation.server_drawing import draw
 from mstar.generation.server_pool import Job
 from mstar.generation.vllm_base import VllmBase, tell_left_out
 from mstar.generation.vllm_prompts import (
-    Draw,
-    draws_of,
     find_fault,
     generate_bodies,
     prompt_tokens,
@@ -139,18 +137,17 @@ class VllmServerEngine(VllmBase[ServerSession]):
         """
         session, renderer = self.session, self.session.renderer
         written = [[unwritten(request, sample) for sample in request.samples] for request in requests]
-        given: dict[Job, tuple[int, list[Draw]]] = {}
+        given: dict[Job, int] = {}
         common = {"max_tokens": self.max_new_tokens, "stop_token_ids": list(renderer.end_ids), "logprobs": 0}
         for number, request in enumerate(requests):
             ids = prompt_tokens(renderer, request.prompt, request.prefix, show_answer=request.show_answer)
-            draws = draws_of(request)
-            sampling = [{"temperature": d.sample.temperature, "seed": d.sample.seed, **common} for d in draws]
+            sampling = [{"temperature": s.temperature, "seed": s.seed, **common} for s in request.samples]
             job = self._job(request.prompt, ids, sampling)
             if job is not None:
-                given[job] = (number, draws)
+                given[job] = number
         total = sum(len(request.samples) for request in requests)
         with self.counting(total) as bar:
-            bar.skip(total - sum(len(draws) for _, draws in given.values()))
+            bar.skip(total - sum(job.size for job in given))
             bar.look((), ())
 
             def done(job: Job) -> None:
@@ -158,12 +155,10 @@ class VllmServerEngine(VllmBase[ServerSession]):
                     tell_left_out(job.name, job.refused)
                     bar.skip(job.size)
                     return
-                number, draws = given[job]
-                for i, draw in enumerate(draws):
-                    for place in draw.places:
-                        sample = requests[number].samples[place]
-                        written[number][place] = read_response(job.answers[i], requests[number], sample, renderer)
-                bar.look([len(job.answers[i]["choices"][0]["token_ids"]) for i in range(job.size)], ())
+                request, row = requests[given[job]], written[given[job]]
+                for place, sample in enumerate(request.samples):
+                    row[place] = read_response(job.answers[place], request, sample, renderer)
+                bar.look([response.num_tokens for response in row], ())
 
             session.pool.run(lambda: draw(session.pool, given, done))
         return written

@@ -31,7 +31,7 @@ from mstar.generation.vllm_server import (
 )
 from mstar.generation.vllm_server_worker import model_sizes
 from mstar.generation.weight_files import WeightFolder
-from mstar.generation.weight_sender import WeightSender, require_vllm
+from mstar.generation.weight_sender import WeightSender
 from mstar.models.precision import name_of
 from mstar.rendering import Renderer
 
@@ -52,15 +52,11 @@ class ServerOptions:
     transfer: Transfer = "folder"
 
     def __post_init__(self) -> None:
-        if not self.addresses:
-            raise ConfigError("VllmServerEngine: addresses is empty: name a vllm serve, e.g. http://gpu-7:8000.")
         for address in self.addresses:
             try:
                 find_url(address)
             except ConfigError as error:
                 raise ConfigError(f"VllmServerEngine: addresses has one that cannot be asked: {error}") from error
-            if self.addresses.count(address) > 1:
-                raise ConfigError(f"VllmServerEngine: addresses has '{address}' twice.")
         require_least("VllmServerEngine: ", concurrency=self.concurrency, answer_timeout=self.answer_timeout)
         require_least("VllmServerEngine: ", 0, patience=self.patience)
 
@@ -109,7 +105,6 @@ class ServerSession:
         )
         self._senders: dict[str, WeightSender] = {}
         if options.transfer == "nccl":
-            require_vllm()
             self._senders = {s.address: WeightSender(s, options.answer_timeout) for s in self.pool.servers}
         self._facts: ServerFacts | None = None
         self._compared: dict[str, int] = {}

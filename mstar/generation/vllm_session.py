@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from mstar.distributed import world_size
 from mstar.errors import ConfigError, require_least, require_positive, require_share
 from mstar.generation.base import HandOver
 from mstar.generation.progress import ResponseBar
-from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_weights
+from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_named
 from mstar.generation.vllm_process import (
     keeping_process_group,
     keeping_process_state,
@@ -78,8 +78,8 @@ class VllmSession:
     """Starts vLLM with the policy's weights.
 
     Raises:
-        ConfigError: the processes cannot be grouped for ``tensor_parallel_size``, or adapters cannot be sent apart:
-            their rank is too large, or they are not in the language model.
+        ConfigError: the processes cannot be grouped for ``tensor_parallel_size``, or adapters that are not in the
+            language model are to be sent apart.
     """
 
     def __init__(self, policy: nn.Module, renderer: Renderer, options: VllmOptions, dtype: torch.dtype) -> None:
@@ -178,7 +178,7 @@ class VllmSession:
         """
         [model] = self.llm.collective_rpc(lambda worker: worker.get_model())
         held = HeldWeights(model, self.dtype)
-        compared, different = compare_weights(held, policy, merge=not self._apart)
+        compared, different = compare_named(held, self._weights_of(policy))
         if unread := held.unread():
             _log.debug("not compared with the trainer's: %s", ", ".join(unread))
         if self._apart:
@@ -199,8 +199,10 @@ class VllmSession:
         return tuple(words.format(number) for words, number in counted.items() if number)
 
     def _push_weights(self) -> None:
-        weights = checkpoint_weights(self.policy, merge=not self._apart, dtype=self.dtype)
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._weights_of(self.policy)})
+
+    def _weights_of(self, policy: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        return checkpoint_weights(policy, merge=not self._apart, dtype=self.dtype)
 
     def _push_adapter(self) -> None:
         from vllm.lora.request import LoRARequest
@@ -316,7 +318,7 @@ def _adapter_options(policy: nn.Module) -> dict[str, Any]:
     """How vLLM is started for adapters beside its weights.
 
     Raises:
-        ConfigError: they are not in the language model, or their rank is too large.
+        ConfigError: they are not in the language model.
     """
     adapted: dict[str, Any] = {name: module for name, module in policy.named_modules() if hasattr(module, "lora_A")}
     family = family_of(policy)
@@ -328,8 +330,6 @@ def _adapter_options(policy: nn.Module) -> dict[str, Any]:
             "adapters: merged, or model.lora.target to language or attention."
         )
     largest = max(r for module in adapted.values() for r in module.r.values())
-    if largest > _LORA_RANKS[-1]:
-        raise ConfigError(f"VllmEngine: adapters of rank {largest} cannot be sent apart: set adapters: merged.")
     return {
         "enable_lora": True,
         "max_loras": 1,

@@ -171,22 +171,15 @@ class _Source:
             yield name, value.to(self._device)
 
 
-def require_vllm() -> None:
-    """Makes sure that vLLM's code is here, too.
-
-    Raises:
-        MissingExtraError: it is not.
-    """
-    if importlib.util.find_spec("vllm") is None:
-        raise MissingExtraError("vllm", "vllm", "VllmServerEngine with transfer: nccl")
-
-
 def find_gpu() -> torch.device:
     """The GPU that weights are sent from.
 
     Raises:
         ConfigError: there is none.
+        MissingExtraError: vLLM's code, which sends them, is not here.
     """
+    if importlib.util.find_spec("vllm") is None:
+        raise MissingExtraError("vllm", "vllm", "VllmServerEngine with transfer: nccl")
     if not torch.cuda.is_available():
         raise ConfigError(
             "VllmServerEngine: transfer is 'nccl', which sends weights from GPU to GPU, and this machine has none: set "

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_named, compare_weights
+from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_named
+from mstar.generation.vllm_weights import checkpoint_weights
 from mstar.models.lora import LoraSettings
 from mstar.models.trained_part import prepare_training
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
 DTYPE = torch.bfloat16
+
+
+def compare_weights(held: HeldWeights, policy: nn.Module, *, merge: bool = True) -> tuple[int, list[str]]:
+    return compare_named(held, checkpoint_weights(policy, merge=merge, dtype=DTYPE))
 
 
 def engine_like(model: Any, *, number: int = 0, size: int = 1) -> nn.Module:
@@ -76,7 +81,7 @@ def test_every_tensor_is_compared_wherever_it_is(number: int, size: int, tiny: P
             pack(module)
     names = list(tiny.model.state_dict())
     held = HeldWeights(engine, DTYPE)
-    assert compare_weights(held, tiny.model, merge=True) == (len(names), [])
+    assert compare_weights(held, tiny.model) == (len(names), [])
     assert held.unread() == []
     # Of any of them the smallest change that the engine's type can show is found, and nothing else.
     other: Any = copy.deepcopy(tiny.model)
@@ -87,7 +92,7 @@ def test_every_tensor_is_compared_wherever_it_is(number: int, size: int, tiny: P
             place = value.view(-1)[::5]  # in the part of either process
             before = place.clone()
             place.add_(place.abs() / 64 + 1e-6)
-            wrong = compare_weights(HeldWeights(engine, DTYPE), other, merge=True)[1]
+            wrong = compare_weights(HeldWeights(engine, DTYPE), other)[1]
             assert wrong == ([name, "lm_head.weight"] if "embed_tokens" in name else [name])
             place.copy_(before)
 
@@ -98,19 +103,19 @@ def test_a_change_that_the_type_cannot_show_is_none(tiny: Policy) -> None:
         for parameter in other.parameters():
             parameter.copy_(parameter.to(DTYPE).float() * (1 + 1e-5))
     exact = engine_like(other)
-    assert compare_weights(HeldWeights(exact, DTYPE), other, merge=True)[1] == []
-    assert compare_weights(HeldWeights(engine, DTYPE), other, merge=True)[1] == []
+    assert compare_weights(HeldWeights(exact, DTYPE), other)[1] == []
+    assert compare_weights(HeldWeights(engine, DTYPE), other)[1] == []
     # What is not a number on both sides is equal; on one side alone it is not.
     other.model.text_model.norm.weight.data[3] = float("nan")  # type: ignore[operator,union-attr]
-    assert compare_weights(HeldWeights(exact, DTYPE), other, merge=True)[1] == ["model.text_model.norm.weight"]
-    assert compare_weights(HeldWeights(engine_like(other), DTYPE), other, merge=True)[1] == []
+    assert compare_weights(HeldWeights(exact, DTYPE), other)[1] == ["model.text_model.norm.weight"]
+    assert compare_weights(HeldWeights(engine_like(other), DTYPE), other)[1] == []
 
 
 def test_what_cannot_be_read_is_named(tiny: Policy) -> None:
     engine: Any = engine_like(tiny.model)
     engine.vision_extra = nn.Linear(2, 2)
     held = HeldWeights(engine, DTYPE)
-    compare_weights(held, tiny.model, merge=True)
+    compare_weights(held, tiny.model)
     assert held.unread() == ["vision_extra.weight", "vision_extra.bias"]
 
 
@@ -120,9 +125,9 @@ def test_a_bias_that_the_engine_leaves_out_is_wrong_unless_it_is_zero(tiny: Poli
     other: Any = copy.deepcopy(tiny.model)
     layer = other.model.connector.modality_projection.proj
     layer.bias = nn.Parameter(torch.zeros(len(layer.weight)))
-    assert compare_weights(HeldWeights(engine, DTYPE), other, merge=True)[1] == []
+    assert compare_weights(HeldWeights(engine, DTYPE), other)[1] == []
     layer.bias.data[1] = 1.0
-    assert compare_weights(HeldWeights(engine, DTYPE), other, merge=True)[1] == [name]
+    assert compare_weights(HeldWeights(engine, DTYPE), other)[1] == [name]
 
 
 def test_adapters_are_compared_with_their_scale(tiny: Policy) -> None:

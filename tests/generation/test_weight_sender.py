@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mstar.errors import ConfigError, MissingExtraError
-from mstar.generation import VllmServerEngine, vllm_server_session, weight_sender
+from mstar.generation import VllmServerEngine, weight_sender
 from mstar.generation.vllm_server import RefusedError, ServerLostError, VllmServer
 from mstar.generation.weight_files import write_weights
 from mstar.generation.weight_sender import WeightSender
@@ -88,7 +88,7 @@ def test_what_is_missing_is_said_before_anything_is_written(
     monkeypatch.setattr(weight_sender.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"transfer: nccl needs the package 'vllm'"):
         engine.start(tiny.model, tiny.renderer)
-    monkeypatch.setattr(vllm_server_session, "require_vllm", lambda: None)
+    monkeypatch.setattr(weight_sender.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"transfer is 'nccl', .* and this machine has none: set it to folder"):
         engine.start(tiny.model, tiny.renderer)

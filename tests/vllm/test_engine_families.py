@@ -17,8 +17,9 @@ from PIL import Image
 
 from mstar.generation import Request, Sample, TransformersEngine, VllmEngine
 from mstar.generation.drift import measure_drift
-from mstar.generation.vllm_comparison import HeldWeights, compare_weights
+from mstar.generation.vllm_comparison import HeldWeights, compare_named
 from mstar.generation.vllm_families import PROVEN_FAMILIES
+from mstar.generation.vllm_weights import checkpoint_weights
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.export import save_model
 from mstar.models.families import family_of
@@ -247,7 +248,7 @@ def test_whole_weights_and_merged_adapters(name: str, load: Callable[[str], Load
         held = HeldWeights(vllm_model, torch.float32)
         state = loaded.model.state_dict()
         used = used_weights(name, loaded.model)
-        count, different = compare_weights(held, loaded.model, merge=True)
+        count, different = compare_named(held, checkpoint_weights(loaded.model))
         assert (count, different, held.unread()) == (len(used), [], [])
         other = copy.deepcopy(loaded.model)
         tied = {"lm_head.weight", "model.language_model.embed_tokens.weight"}
