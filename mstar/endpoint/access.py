@@ -92,19 +92,3 @@ def find_key(variable: str) -> str:
             "is no key: set it to the key alone."
         )
     return key
-
-
-def explain_no_client(error: Exception) -> ConfigError:
-    """What a user is told where httpx2 can make no client from the environment's proxies and certificates."""
-    if isinstance(error, OSError):
-        given = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
-        return ConfigError(
-            f"the certificates that {' or '.join(given) or 'the system'} names cannot be read: mend it or unset it."
-        )
-    given = [name for name in os.environ if name.lower() in ("all_proxy", "http_proxy", "https_proxy")]
-    # Not repeated: there may be a password in it. All proxies are set up, those of other addresses included.
-    return ConfigError(
-        f"the proxy in {' or '.join(given) or 'the system settings'} cannot be used: unset it, give one that begins "
-        "with http:// and a password whose special characters are percent-encoded (# as %23), or for one with socks5: "
-        "run pip install 'httpx2[socks]'."
-    )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import json
 import logging
 import random
-import re
 import socket
 import threading
 import time
@@ -17,12 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import httpx2
 
-from mstar.endpoint.access import AddressedModel, chat_url, explain_no_client, find_key
+from mstar.endpoint.access import AddressedModel, chat_url, find_key
 from mstar.endpoint.answer import NO_TEXT, Answer, Refusal, Usage
 from mstar.endpoint.cache import AnswerCache
 from mstar.endpoint.traffic import Pace
@@ -31,9 +28,6 @@ from mstar.interruption import stop_if_asked
 from mstar.thoughts import CLOSING
 
 _log: Final = logging.getLogger(__name__)
-# What an error of the operating system begins with.
-_NUMBER: Final = re.compile(r"\[Errno -?\d+\] ")
-
 _AGAIN: Final = (408, 409, 425, 429)
 _UNPAID: Final = 402
 # What a model never came to, for its thoughts.
@@ -75,8 +69,13 @@ class ChatClient:
                 timeout=httpx2.Timeout(traffic.timeout, connect=min(_CONNECT, traffic.timeout)),
                 limits=httpx2.Limits(max_connections=traffic.concurrency),
             )
-        except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
-            raise explain_no_client(error) from None
+        except (ImportError, ValueError, OSError, httpx2.InvalidURL):
+            # What it is is not repeated: there may be a password in it.
+            raise ConfigError(
+                "the proxy (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY) or the certificates (SSL_CERT_FILE, SSL_CERT_DIR) in "
+                "the environment cannot be used: mend or unset them; special characters of a password are percent-"
+                "encoded (# as %23), and socks5 needs pip install 'httpx2[socks]'."
+            ) from None
         self._cache = None if cache is None else AnswerCache(cache)
         self._stopped = threading.Event()
         # A wait ends when another request has failed for good.
@@ -192,7 +191,7 @@ class ChatClient:
             try:
                 response = self._http.post(self.url, content=sent, extensions={"trace": self._trace})
             except httpx2.RequestError as error:
-                fault = f"{type(error).__name__}: {_NUMBER.sub('', str(error))}".rstrip(": ")
+                fault = f"{type(error).__name__}: {error}".rstrip(": ")
                 continue
             found = self._read(response)
             if not isinstance(found, str):
@@ -255,10 +254,9 @@ class ChatClient:
             return refusal
         if status in (401, 403):
             given = f"the key in {self._key_variable}" if self._key_variable else "a request without a key"
-            proxy = _find_proxy(self.url)
-            through = f", or NO_PROXY to {self.url.host} if it was the proxy {proxy} that refused" if proxy else ""
             raise ConfigError(
-                f"{self._where} refuses {given} ({said}): set key_variable to the variable that has it{through}."
+                f"{self._where} refuses {given} ({said}): set key_variable to the variable that has it, or NO_PROXY to "
+                f"{self.url.host} if it was a proxy of the environment that refused."
             )
         if status in (400, 413, 422):
             return refusal
@@ -269,8 +267,8 @@ class ChatClient:
                 f"{self._where} answers no more ({said}): what was answered is kept, and the same command goes on from "
                 "there once there is quota."
             )
-        after = _seconds_to_wait(response.headers.get("Retry-After"))
-        if after is not None and after > _MOST_PATIENCE:
+        after = _seconds_to_wait(response.headers.get("Retry-After", "0"))
+        if after > _MOST_PATIENCE:
             raise EndpointError(
                 f"{self._where} wants to be asked again in {after:,.0f} seconds ({said}), so the run stops; what was "
                 "answered is kept, and the same command goes on from there."
@@ -282,13 +280,6 @@ class ChatClient:
     def _hide(self, text: str) -> str:
         """A text without the key, which servers like to repeat."""
         return text.replace(self._key, "***") if self._key else text
-
-
-def _find_proxy(url: httpx2.URL) -> str | None:
-    """The proxy that the environment sends a request through, without its password; None if there is none."""
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    return None if proxy is None or proxy_bypass(url.host) else proxy.rpartition("@")[2]
 
 
 def _question(content: Mapping[str, Any]) -> str:
@@ -313,15 +304,9 @@ def _collect(
             done(answer)
 
 
-def _seconds_to_wait(header: str | None) -> float | None:
-    """What Retry-After says: seconds, or a date."""
-    if not header:
-        return None
+def _seconds_to_wait(header: str) -> float:
+    """What Retry-After says in seconds; 0 for a date, which servers of models do not send."""
     try:
         return max(float(header), 0.0)
     except ValueError:
-        pass
-    try:
-        return max(email.utils.parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
-    except ValueError:
-        return None
+        return 0.0

@@ -56,23 +56,21 @@ def test_an_address_may_be_given_in_any_usual_form(address: str, path: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "complaint"),
+    ("name", "value"),
     [
-        ("ALL_PROXY", "socks5://me:top-secret@localhost:1080", "the proxy in ALL_PROXY cannot be used"),
-        ("all_proxy", "socks://me:top-secret@localhost:1080", "the proxy in all_proxy cannot be used"),
-        ("HTTPS_PROXY", "http://me:secret#1@proxy:8080", "the proxy in HTTPS_PROXY cannot be used.*# as %23"),
-        ("SSL_CERT_FILE", "/nowhere/certificates.pem", "the certificates that SSL_CERT_FILE names cannot be read"),
+        ("ALL_PROXY", "socks5://me:top-secret@localhost:1080"),
+        ("all_proxy", "socks://me:top-secret@localhost:1080"),
+        ("HTTPS_PROXY", "http://me:secret#1@proxy:8080"),
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem"),
     ],
 )
-def test_what_the_environment_makes_impossible_is_named(
-    name: str, value: str, complaint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_environment_makes_impossible_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for other in [other for other in os.environ if other.lower().endswith(("_proxy", "ssl_cert_dir"))]:
         monkeypatch.delenv(other)
     # Where the package for SOCKS is installed, the same proxy can be used.
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=complaint) as raised:
+    with pytest.raises(ConfigError, match=r"ALL_PROXY.*SSL_CERT_FILE.* cannot be used.*# as %23") as raised:
         ChatClient(AddressedModel("http://host", "m"))
     assert "secret" not in str(raised.value)
     assert raised.value.__suppress_context__

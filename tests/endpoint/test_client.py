@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +37,12 @@ def test_a_server_that_is_waited_for_is_named_once(waits: list[float], caplog: p
     asked = AddressedModel("http://127.0.0.1:9", "teacher", traffic=Traffic(retries=3, concurrency=2))
     asked.pause = waits.append
     client = ChatClient(asked)
-    with pytest.raises(EndpointError, match=r"did not answer in 4 tries \(ConnectError: Connection refused\)"):
+    with pytest.raises(EndpointError, match=r"did not answer in 4 tries \(ConnectError: .*Connection refused\)"):
         client.ask_all(body(str(number)) for number in range(2))
     client.close()
-    assert caplog.messages == [
-        "teacher at 127.0.0.1:9 does not answer (ConnectError: Connection refused); it is asked again, up to 3 times."
-    ]
+    [told] = caplog.messages
+    assert told.startswith("teacher at 127.0.0.1:9 does not answer (ConnectError: ")
+    assert told.endswith("Connection refused); it is asked again, up to 3 times.")
 
 
 @pytest.mark.parametrize("fault", [500, 502, 429, 408, "cut", "html", "wrong"])
@@ -89,10 +87,8 @@ def test_a_process_that_is_asked_to_stop_does_not_wait_for_a_server(
     assert time.monotonic() - began < 30
 
 
-@pytest.mark.parametrize("dated", [False, True])
-def test_retry_after_is_heeded(dated: bool, stub: StubServer, connect: Connect, waits: list[float]) -> None:
-    header = format_datetime(datetime.now(UTC) + timedelta(seconds=300)) if dated else "7"
-    stub.faults = [(429, {"Retry-After": header}, {"message": "slow down"})]
+def test_retry_after_is_heeded(stub: StubServer, connect: Connect, waits: list[float]) -> None:
+    stub.faults = [(429, {"Retry-After": "7"}, {"message": "slow down"})]
     connect().ask_all([body("x")])
     assert max(waits) > 5
 
@@ -123,7 +119,11 @@ def test_an_outage_in_the_middle_keeps_what_was_answered(stub: StubServer, conne
 @pytest.mark.parametrize(
     ("status", "error", "complaint"),
     [
-        (401, {"message": "Incorrect API key provided: top-secret"}, "refuses the key in MSTAR_TEST_KEY"),
+        (
+            401,
+            {"message": "Incorrect API key provided: top-secret"},
+            "refuses the key in MSTAR_TEST_KEY.*NO_PROXY",
+        ),
         (404, {"message": "The model does not exist"}, "mend its address or its name"),
         (429, {"message": "You exceeded your quota", "code": "insufficient_quota"}, "once there is quota"),
         (402, {"message": "Insufficient Balance"}, "once there is quota"),
@@ -138,25 +138,6 @@ def test_what_will_not_pass_ends_at_once_and_shows_no_key(
         connect(key_variable="MSTAR_TEST_KEY").ask_all([body("x")])
     assert "top-secret" not in str(raised.value)
     assert stub.keys == ["Bearer top-secret"]
-
-
-def test_a_proxy_that_may_have_refused_is_named(
-    stub: StubServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stub.faults = [(403, {}, {"message": "not on the list"})] * 2
-    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    # The stub as the proxy, which is what a request to anywhere then reaches.
-    monkeypatch.setenv("http_proxy", stub.address.replace("http://", "http://me:top-secret@"))
-    client = ChatClient(AddressedModel("http://gpu-7:8000", "teacher"))
-    place = stub.address.removeprefix("http://")
-    with pytest.raises(ConfigError, match=f"NO_PROXY to gpu-7 if it was the proxy {place} that refused") as raised:
-        client.ask_all([body("x")])
-    client.close()
-    assert "top-secret" not in str(raised.value)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with pytest.raises(ConfigError, match=r"set key_variable to the variable that has it\.$"):
-        connect().ask_all([body("x")])
 
 
 def test_a_refused_request_is_told_from_an_answer_and_not_kept(
