@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,10 @@ from mstar.cli.parsing import Parser
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.memory.account import as_json, render
+from mstar.memory.advice import find_remedies
 from mstar.memory.configuration import read_plan
 from mstar.memory.plan import Plan
-from mstar.memory.run_account import Given, account_of, remedies_of
+from mstar.memory.run_account import Given, account_of
 from mstar.models.backbone import load_renderer
 from mstar.rendering import Renderer
 from mstar.storage import write_json
@@ -87,16 +89,17 @@ def show_memory(arguments: Sequence[str]) -> int:
         prompt_tokens=own.prompt_tokens,
         response_tokens=own.response_tokens,
     )
-    known: dict[str, Any] = {}
+    account_for = partial(account_of, given=given)
     if own.rows > 0 and plan.kind in {"policy", "mprm"}:
         renderer = _renderer(plan)
         rows, total = ([], 0) if renderer is None else _rows(config, own.rows)
-        known = {"renderer": renderer, "rows": rows, "total": total} if rows else {}
-    account = account_of(plan, given, **known)
+        if rows:
+            account_for = partial(account_for, renderer=renderer, rows=rows, total=total)
+    account = account_for(plan)
     sys.stdout.write(render(account))
     fits = account.capacity is None or account.peak.total <= account.capacity
     if not fits:
-        for remedy in remedies_of(plan, given, **known) or ("nothing that was tried: take a smaller model",):
+        for remedy in find_remedies(plan, account_for) or ("nothing that was tried: take a smaller model",):
             sys.stdout.write(f"- it would fit with {remedy}\n")
     if own.json is not None:
         write_json(Path(own.json), as_json(account))

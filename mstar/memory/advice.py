@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any, Final
 
 from mstar.memory.account import Account
@@ -23,28 +23,22 @@ _FEWEST: Final = 4
 def find_remedies(plan: Plan, account_of: Callable[[Plan], Account]) -> tuple[str, ...]:
     """Changes after which a run that does not fit does so by its account, the smallest first; each is enough."""
     changes = list(_changes(plan))
-    found: list[str] = []
-    helpful: list[set[str]] = []
+
+    def helps(chosen: Iterable[tuple[str, Callable[[Plan], Plan]]]) -> bool:
+        changed = plan
+        for _, change in chosen:
+            changed = change(changed)
+        if changed.sharded and _is_never_split(changed):
+            return False
+        account = account_of(changed)
+        fits = account.capacity is not None and account.peak.total <= _FULL * account.capacity
+        return fits and account.fault is None
+
     for size in (1, 2, 3):
-        for chosen in combinations(changes, size):
-            names = {name for name, _ in chosen}
-            if any(fewer <= names for fewer in helpful):
-                continue
-            changed = plan
-            for _, change in chosen:
-                changed = change(changed)
-            if changed.sharded and _is_never_split(changed):
-                continue
-            account = account_of(changed)
-            fits = account.capacity is not None and account.peak.total <= _FULL * account.capacity
-            if fits and account.fault is None:
-                found.append(" with ".join(name for name, _ in chosen))
-                helpful.append(names)
-                if len(found) == _MOST:
-                    return tuple(found)
-        if found:
-            break
-    return tuple(found)
+        found = islice(filter(helps, combinations(changes, size)), _MOST)
+        if named := tuple(" with ".join(name for name, _ in chosen) for chosen in found):
+            return named
+    return ()
 
 
 def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:

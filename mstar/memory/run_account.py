@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,6 @@ def _place(plan: Plan, given: Given) -> tuple[bool, int | None, int, int]:
     return False, machine_bytes() // local, local, resident_bytes()
 
 
-def remedies_of(plan: Plan, given: Given, **known: Any) -> tuple[str, ...]:
-    """What would make a plan fit; nothing where its account cannot be made."""
-    return find_remedies(plan, lambda changed: account_of(changed, given, **known))
-
-
 def warn_before_start(
     config: Mapping[str, Any],
     renderer: Renderer | None,
@@ -121,9 +116,10 @@ def warn_before_start(
     Raises:
         ConfigError: weights, gradients and states alone take more than there is.
     """
+    account_for = partial(account_of, renderer=renderer, rows=rows, total=total)
     try:
         plan = read_plan(config)
-        account = account_of(plan, renderer=renderer, rows=rows, total=total)
+        account = account_for(plan)
     except (MstarError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
         # An estimate is no reason for a run not to begin: a model may have a configuration that is read here wrongly.
         _log.debug("no account of memory: %s", error)
@@ -134,7 +130,7 @@ def warn_before_start(
         _log.warning("%s.", account.fault)
     if account.capacity is None or account.peak.total <= 0.9 * account.capacity:
         return
-    remedies = remedies_of(plan, Given(), renderer=renderer, rows=rows, total=total)
+    remedies = find_remedies(plan, account_for)
     advice = f" It would fit with {'; or '.join(remedies)}." if remedies else ""
     if account.surest.certain > account.capacity:
         raise ConfigError(f"this run cannot fit: {verdict(account)}{advice}")

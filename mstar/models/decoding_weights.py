@@ -6,7 +6,6 @@ as the token itself: a separate product for its adapter, and under autocast a co
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -17,8 +16,6 @@ from torch import Tensor, nn
 from mstar.models.families import family_of
 
 AdapterUse = Literal["merged", "apart"]
-_log = logging.getLogger(__name__)
-_told: set[str] = set()
 
 
 @contextmanager
@@ -74,9 +71,6 @@ def _merged(layer: Any) -> nn.Parameter | None:
     """The weight of a layer with its adapter folded in; None where it has 4 bits."""
     weight: Tensor = layer.base_layer.weight
     if not weight.is_floating_point():
-        if "4 bits" not in _told:
-            _told.add("4 bits")
-            _log.info("Adapters of 4-bit weights are not merged: generation computes them apart.")
         return None
     (name,) = layer.lora_A
     down, up = layer.lora_A[name].weight.float(), layer.lora_B[name].weight.float()

@@ -142,13 +142,8 @@ def inside_forward(root: nn.Module, function: Callable[P, T], *args: P.args, **k
     result: T = untyped.run_inside_forward(function, *args, **kwargs)
     if not torch.is_grad_enabled():
         # No backward pass will split the root's weights again, and an optimizer must never be given the whole ones.
-        _forget_forward(root)
+        untyped.reset_iter_state()
     return result
-
-
-def _forget_forward(root: Any) -> None:
-    """Splits all weights again, and forgets the forward passes that no backward pass followed."""
-    root.reset_iter_state()
 
 
 @contextmanager
@@ -182,7 +177,7 @@ def whole_weights(root: nn.Module) -> Iterator[None]:
                 unit.set_reshard_after_forward(unit is not root, recurse=False)
             # It splits the weights again, and forgets the forward passes: the backward pass fetches units in the order
             # of those, and the processes, with as many as each had, would fetch different ones and wait for ever.
-            _forget_forward(root)
+            untyped.reset_iter_state()
 
 
 def full_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

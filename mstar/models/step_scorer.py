@@ -177,7 +177,10 @@ def check_step_scorer(folder: Path) -> dict[str, Any]:
         ConfigError: the folder is missing, is not an MPRM, was written by another version, or lacks a part.
     """
     if not folder.is_dir():
-        raise ConfigError(f"MPRM folder '{folder}' does not exist: train and export an MPRM, or mend the path.")
+        raise ConfigError(
+            f"MPRM folder '{folder}' does not exist: train and export an MPRM, or mend the path. A PRM that others "
+            "published is named by its class, such as mstar.rewards.published.QwenMathPRM, and its model."
+        )
     if not (folder / _DESCRIPTION).is_file():
         raise ConfigError(
             f"'{folder}' is not an exported MPRM (it has no {_DESCRIPTION}): give an MPRM's folder."

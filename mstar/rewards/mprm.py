@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from tqdm.auto import tqdm
@@ -26,8 +25,6 @@ from mstar.rendering import Renderer
 from mstar.rewards.base import Reward, RewardHost
 from mstar.types import Prompt, Response
 
-# What a name on a hub looks like; a path in two parts does, too.
-_HUB_ID: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 # The number of a group, and a response of it.
 _Asked: TypeAlias = tuple[int, str]
 
@@ -85,23 +82,8 @@ class MPRM(Reward):
 
     def check(self) -> None:
         """Makes sure that the folder is there and whole; no weights are read."""
-        if self.folder is None:
-            return
-        place = Path(self.folder)
-        if not (place / "mprm.json").is_file() and (place.is_dir() or _HUB_ID.fullmatch(self.folder)):
-            if "mstar-prm" in self.folder.lower():
-                raise ConfigError(
-                    f"'{self.folder}' is the M-STaR authors' own PRM, of which nothing public says how it is asked and "
-                    "where it answers, so that it cannot be read: train an MPRM (configs/mprm), or take one of "
-                    "mstar.rewards.published."
-                )
-            if not place.is_dir():
-                raise ConfigError(
-                    f"MPRM folder '{self.folder}' does not exist: mend the path. A PRM that others published is named "
-                    "by its class, such as mstar.rewards.published.QwenMathPRM, and its model "
-                    f"(--reward.model {self.folder} where score is asked)."
-                )
-        check_step_scorer(place)
+        if self.folder is not None:
+            check_step_scorer(Path(self.folder))
 
     @property
     def ready(self) -> bool:

@@ -14,11 +14,9 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Final, Literal, TypeGuard, get_args
 
-from mstar.errors import ConfigError, require_least
+from mstar.errors import ConfigError, require_least, require_positive, require_share
 from mstar.selection.balance import Balance
 from mstar.types import Fate, ScoredResponse, VerdictStatus
-
-__all__ = ["Advantages", "PolicyGradient", "SampleMethod", "StepRewards", "learns_from_all"]
 
 SampleMethod = Literal["nft", "grpo", "reinforce_rej"]
 StepRewards = Literal["outcome", "drop", "decoupled", "consistency"]
@@ -78,15 +76,11 @@ class PolicyGradient:
     negative_floor: float = 1.0
 
     def __post_init__(self) -> None:
-        name = "rollout.policy_gradient"
-        if not 0 < self.clip_low <= 1 or self.clip_high <= 0:
-            raise ConfigError(
-                f"{name} clips at {self.clip_low} below and {self.clip_high} above 1, but both must be above 0, and "
-                "clip_low at most 1."
-            )
-        require_least(f"{name}.", passes=self.passes)
-        if self.kl_weight < 0 or not 0 < self.negative_floor <= 1:
-            raise ConfigError(f"{name}: kl_weight must be at least 0, and negative_floor in (0, 1].")
+        require_share("rollout.policy_gradient.clip_low", self.clip_low, "(0, 1]")
+        require_positive("rollout.policy_gradient.", clip_high=self.clip_high)
+        require_least("rollout.policy_gradient.", passes=self.passes)
+        require_least("rollout.policy_gradient.", 0, kl_weight=self.kl_weight)
+        require_share("rollout.policy_gradient.negative_floor", self.negative_floor, "(0, 1]")
 
     def check_used(self, method: SampleMethod) -> None:
         """Makes sure that no setting was changed that a method has no use for.
@@ -135,10 +129,6 @@ class Advantages:
     balance: Balance = field(default_factory=Balance)
 
     def __post_init__(self) -> None:
-        if self.step_rewards not in get_args(StepRewards):
-            raise ConfigError(
-                f"rollout.step_rewards is '{self.step_rewards}', but must be one of {', '.join(get_args(StepRewards))}."
-            )
         if self.step_rewards in _UNFIT[self.method]:
             raise ConfigError(
                 f"rollout.step_rewards '{self.step_rewards}' does not go with rollout.method '{self.method}', which "

@@ -13,8 +13,6 @@ from typing import Literal
 from mstar.errors import ConfigError, require_least, require_share
 from mstar.types import ScoredResponse
 
-__all__ = ["Balance", "pass_rate"]
-
 
 def pass_rate(scored: Sequence[ScoredResponse]) -> float:
     """The share of a prompt's responses that are right and whole; 0 without any."""
@@ -56,13 +54,8 @@ class Balance:
                 f"rollout.balance: hard is {self.hard} and easy is {self.easy}, but they are pass rates with "
                 "0 <= hard < easy <= 1."
             )
-        if self.keep_easy is not None and self.keep_easy < 1:
-            raise ConfigError(
-                f"rollout.balance.keep_easy is {self.keep_easy}, but must be at least 1; to leave out prompts "
-                "that are all right, set drop to all_right."
-            )
         require_share("rollout.balance.extra_samples", self.extra_samples)
-        require_least("rollout.balance.", repeat_hard=self.repeat_hard)
+        require_least("rollout.balance.", keep_easy=self.keep_easy, repeat_hard=self.repeat_hard)
 
     def limit(self, scored: Sequence[ScoredResponse]) -> int:
         """How many of a prompt's responses may be kept at most."""

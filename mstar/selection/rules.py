@@ -18,22 +18,6 @@ from mstar.metrics import rank_by_process_reward
 from mstar.selection.balance import Balance
 from mstar.types import Fate, ScoredResponse
 
-__all__ = [
-    "COUNTING",
-    "RULES",
-    "All",
-    "Consistency",
-    "Likelihood",
-    "Mixed",
-    "Oracle",
-    "Random",
-    "RuleName",
-    "SelectionRule",
-    "Selector",
-    "Threshold",
-    "TopK",
-]
-
 RuleName = Literal["top_k", "threshold", "consistency", "random", "all", "likelihood", "mixed", "oracle"]
 Shuffled = Callable[[], list[ScoredResponse]]
 
@@ -140,7 +124,7 @@ class Mixed(SelectionRule):
     """Keeps the ``top_k`` with the highest mixture of reward and likelihood.
 
     The two are on scales of their own, so that each is taken in standard deviations from its mean among the prompt's
-    responses; one whose reward is no number comes last.
+    responses.
 
     Raises:
         ConfigError: ``weight`` is not in [0, 1].
@@ -156,14 +140,11 @@ class Mixed(SelectionRule):
 
     def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
         """Those to keep."""
-        rewards = _standardise([math.nan if s.process_reward is None else s.process_reward for s in eligible])
+        rewards = _standardise([s.process_reward or 0.0 for s in eligible])
         logprobs = _standardise([s.response.logprob for s in eligible])
         mixed = [self.weight * r + (1 - self.weight) * p for r, p in zip(rewards, logprobs, strict=True)]
-
-        def order(place: int) -> tuple[bool, float, int]:
-            return math.isnan(mixed[place]), -mixed[place], eligible[place].response.sample_index
-
-        return [eligible[place] for place in sorted(range(len(eligible)), key=order)[: self.top_k]]
+        ranked = sorted(zip(mixed, eligible, strict=True), key=lambda pair: (-pair[0], pair[1].response.sample_index))
+        return [s for _, s in ranked[: self.top_k]]
 
 
 @dataclass(frozen=True)
@@ -334,7 +315,6 @@ class Selector:
 
 
 def _standardise(values: Sequence[float]) -> list[float]:
-    """The values in standard deviations from their mean; what is no number stays so."""
-    known = [value for value in values if not math.isnan(value)]
-    mean, deviation = (fmean(known), pstdev(known)) if known else (0.0, 0.0)
+    """The values in standard deviations from their mean."""
+    mean, deviation = (fmean(values), pstdev(values)) if values else (0.0, 0.0)
     return [(value - mean) / (deviation or 1.0) for value in values]

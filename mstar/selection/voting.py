@@ -11,8 +11,6 @@ from mstar.metrics import votes, winner
 from mstar.storage import PromptResponses
 from mstar.types import ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["Voting"]
-
 
 @dataclass(frozen=True)  # without slots: jsonargparse reads a default's vars()
 class Voting:

