@@ -49,8 +49,6 @@ def find_fault(prompt: Prompt, ids: Sequence[int], *, max_images: int, max_len: 
         ids: Its tokens with one placeholder a picture.
         max_len: Most tokens of prompt and response. vLLM itself counts the tokens of the pictures.
     """
-    if not ids:
-        return "it is empty"
     if len(ids) >= max_len:
         return f"its text alone has {len(ids)} tokens, and max_model_len is {max_len}"
     if len(prompt.images) > max_images:

@@ -112,13 +112,8 @@ class ServerSession:
 
     @property
     def facts(self) -> ServerFacts:
-        """How the servers were started.
-
-        Raises:
-            RuntimeError: no weights were handed over yet.
-        """
-        if self._facts is None:
-            raise RuntimeError("the servers were used before they had weights.")
+        """How the servers were started."""
+        assert self._facts is not None  # noqa: S101 - weights were handed over
         return self._facts
 
     def hand_over(self, policy: nn.Module) -> None:

@@ -6,7 +6,6 @@ it, so that a response's conversation begins with that of its first steps.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
@@ -37,14 +36,10 @@ def last_turns(ids: Sequence[int], mark: Sequence[int], count: int) -> list[int]
 
 
 class JudgedTurns(SeeingModel):
-    """A model that Transformers has, one step a turn, ``+`` or ``-`` after each."""
+    """A model that Transformers has, one step a turn, ``+`` or ``-`` after each; ``system`` is its system turn."""
 
     answers: ClassVar[tuple[str, str]] = ("+", "-")
-
-    @property
-    @abstractmethod
-    def system(self) -> str:
-        """The system turn."""
+    system: str
 
     def question(self, prompt: Prompt) -> str:
         """The question as the first turn has it; without marks in it, pictures come before the turn's text."""

@@ -6,14 +6,12 @@ Read as the code that is published with the weights does (``modeling_internvl_ch
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from mstar.rewards.published.base import INSTRUCTION, placed_question
 from mstar.rewards.published.judged_turns import JudgedTurns
 from mstar.rewards.published.seeing import INTERNVL_SYSTEM
 from mstar.types import Prompt
-
-_SYSTEMS: Final = {"instruction": INSTRUCTION, "internvl": INTERNVL_SYSTEM}
 
 
 class VisualPRM(JudgedTurns):
@@ -34,11 +32,7 @@ class VisualPRM(JudgedTurns):
     ) -> None:
         super().__init__(model, **settings)
         self.system_turn = system_turn
-
-    @property
-    def system(self) -> str:
-        """The system turn."""
-        return _SYSTEMS[self.system_turn]
+        self.system = INSTRUCTION if system_turn == "instruction" else INTERNVL_SYSTEM
 
     def question(self, prompt: Prompt) -> str:
         """The question, with the pictures right before it, where its own text does not place them."""
