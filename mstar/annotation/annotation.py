@@ -66,7 +66,7 @@ def prefixes(steps: Sequence[str]) -> list[str]:
 def explain_failure(prompts: int, labelled: int, sampled: Drawn, continued: Drawn, max_new_tokens: int) -> NoReturn:
     """Says why nothing that was labelled is right; an MPRM learns nothing from that."""
     cut_off = [
-        explain_cut_off(drawn.num_cut_off, drawn.num_responses, drawn.num_early, max_new_tokens, "max_new_tokens", what)
+        explain_cut_off(drawn.num_cut_off, drawn.num_responses, max_new_tokens, "max_new_tokens", what)
         for drawn, what in ((sampled, "responses"), (continued, "continuations"))
     ]
     if explained := cut_off[0] or cut_off[1]:

@@ -231,7 +231,7 @@ def _annotate_shard(
             ],
         )
         labels = by_leader(lambda: _choose_all(prompts, groups, grader, settings), engine.group_size)
-        sampled.add([response for group in groups for response in group], engine.max_new_tokens)
+        sampled.add([response for group in groups for response in group])
     else:
         # What is known of their answers stays; how likely they are for this policy is unknown.
         labels = [replace(label, logprob=None) for label in again]

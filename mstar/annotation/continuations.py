@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from mstar.annotation.settings import AnnotationSettings
 from mstar.distributed import by_leader
 from mstar.generation import Engine, Request, draw_responses, plan_samples
-from mstar.generation.base import count_early
 from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response
@@ -30,19 +29,17 @@ class Count:
 
 @dataclass(slots=True)
 class Drawn:
-    """Responses or continuations that were generated, how many were cut off, and how many early, and all tokens."""
+    """Responses or continuations that were generated, how many were cut off, and all tokens."""
 
     num_responses: int = 0
     num_cut_off: int = 0
-    num_early: int = 0
     num_tokens: int = 0
 
     def __add__(self, other: Drawn) -> Drawn:
         return Drawn(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
-    def add(self, responses: Sequence[Response], max_new_tokens: int) -> None:
+    def add(self, responses: Sequence[Response]) -> None:
         """Counts some more."""
-        self.num_early += count_early(responses, max_new_tokens)
         for response in responses:
             self.num_responses += 1
             self.num_cut_off += not response.finished
@@ -136,7 +133,7 @@ class _Draws:
             count = self.count((request.prompt.id, request.prefix))
             count.num_total += len(responses)
             count.num_correct += num_correct
-            self.drawn.add(responses, self.engine.max_new_tokens)
+            self.drawn.add(responses)
 
     def _count_right(self, requests: Sequence[Request], drawn: Sequence[Sequence[Response]]) -> list[int]:
         prepare_whole(self.grader, [request.prompt for request in requests], drawn)

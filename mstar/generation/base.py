@@ -280,25 +280,11 @@ def draw_responses(engine: Engine, requests: Sequence[Request], what: str = "gen
     return written
 
 
-def count_early(responses: Iterable[Response], max_new_tokens: int) -> int:
-    """How many responses were cut off before that many tokens, where the engine's context ends."""
-    # Servers that count no tokens say 0 of texts that have some.
-    return sum(not r.finished and r.num_tokens < max_new_tokens and (r.num_tokens > 0 or not r.text) for r in responses)
-
-
-def explain_cut_off(
-    cut_off: int, drawn: int, early: int, max_new_tokens: int, option: str, what: str = "responses"
-) -> str | None:
-    """What was the matter and what to change, if most responses (or ``what`` it was) were cut off; else None.
-
-    Args:
-        early: How many of those that were cut off the engine's context ended (``count_early``).
-    """
+def explain_cut_off(cut_off: int, drawn: int, max_new_tokens: int, option: str, what: str = "responses") -> str | None:
+    """What was the matter and what to change, if most responses (or ``what`` it was) were cut off; else None."""
     if 2 * cut_off <= drawn:
         return None
-    if 2 * early > cut_off:
-        return (
-            f"{cut_off:,} of {drawn:,} {what} were cut off, {early:,} of them before {max_new_tokens} tokens "
-            f"({option}), where the engine's context ends: raise its max_model_len, if it has one, or shorten prompts"
-        )
-    return f"{cut_off:,} of {drawn:,} {what} were cut off at {max_new_tokens} tokens: raise {option}"
+    return (
+        f"{cut_off:,} of {drawn:,} {what} were cut off at {max_new_tokens} tokens: raise {option} (or max_model_len, "
+        "where the engine's context ends before)"
+    )

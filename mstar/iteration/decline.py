@@ -159,13 +159,11 @@ def find_cause(reports: Sequence[Mapping[str, Any]], max_new_tokens: int) -> str
         sum(r["funnel"][name] for r in reports) for name in ("generated", "parsed", "correct")
     )
     cut_off = sum(round(r["truncated_fraction"] * r["funnel"]["generated"]) for r in reports)
-    # Reports of earlier versions do not say it.
-    early = sum(r.get("cut_off_early", 0) for r in reports)
     timeouts = sum(r.get("grading_timeouts", 0) for r in reports)
     if generated == 0:
         return "no response was generated; see the quarantine files of the iterations for what was put aside"
     total = f"of {generated:,} responses"
-    explained = explain_cut_off(cut_off, generated, early, max_new_tokens, "rollout.engine.max_new_tokens")
+    explained = explain_cut_off(cut_off, generated, max_new_tokens, "rollout.engine.max_new_tokens")
     if explained is not None:
         return f"{explained}, or warm the policy up on responses that end"
     if 2 * timeouts > generated:

@@ -18,7 +18,6 @@ from typing import Final
 
 from mstar.distributed import by_leader, from_main, gather_lists, is_main, leads_group, require_shared, takes_part
 from mstar.generation import Engine, derive_seed, draw_responses
-from mstar.generation.base import count_early
 from mstar.grading import Grader, grade_all, grade_response
 from mstar.iteration.plan import IterationPlan, IterationPrompts
 from mstar.iteration.report import IterationReport
@@ -129,8 +128,6 @@ def run_iteration(
             report.counts["ahead"] += len(groups) * (number in plan.ahead)
             for group in groups:
                 report.count(group, voted=group.prompt.id in hidden, num_samples=plan.num_samples)
-                responses = (scored.response for scored in group.responses)
-                report.counts["early"] += count_early(responses, stages.engine.max_new_tokens)
             if leader:
                 work.count_votes([(hidden[group.prompt.id], group) for group in groups if group.prompt.id in hidden])
             shown += groups[: _SHOWN - len(shown)]

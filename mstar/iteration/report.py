@@ -104,8 +104,6 @@ class IterationReport:
             "grading_timeouts": counts["timeouts"],
             "tokens": counts["tokens"],
             "truncated_fraction": counts["truncated"] / max(counts["generated"], 1),
-            # Only where it is so.
-            **({"cut_off_early": counts["early"]} if counts["early"] else {}),
             "tokens_per_second": counts["new_tokens"] / self.seconds["generate"] if counts["new_tokens"] else None,
             "seconds": dict(self.seconds),
             "kept_chain_accuracy": _share(counts["kept_chains"], counts["kept_chains_known"]),

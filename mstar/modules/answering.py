@@ -15,7 +15,7 @@ from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.gradeable import check_prompts
 from mstar.generation import Engine, Request, TransformersEngine, draw_responses
-from mstar.generation.base import GREEDY, count_early, explain_cut_off
+from mstar.generation.base import GREEDY, explain_cut_off
 from mstar.generation.drift import require_handed_over
 from mstar.grading import AnswerGrader, Grader, grade_all
 from mstar.metrics import chain_accuracy, mean_accuracy
@@ -177,10 +177,9 @@ class AnsweringModule(BackboneModule):
         groups = [[scored] for scored in distinct.values()]
         if not groups:
             return
-        responses, most = [scored.response for scored in distinct.values()], self.engine.max_new_tokens
-        cut_off = sum(not response.finished for response in responses)
+        cut_off = sum(not scored.response.finished for scored in distinct.values())
         option = f"{self.engine_key}.max_new_tokens"
-        explained = explain_cut_off(cut_off, len(responses), count_early(responses, most), most, option)
+        explained = explain_cut_off(cut_off, len(groups), self.engine.max_new_tokens, option)
         if explained is not None and is_main() and not self.trainer.sanity_checking:
             _log.warning("%s", explained)
         self.log(f"{stage}/accuracy", mean_accuracy(groups), prog_bar=True, sync_dist=True)

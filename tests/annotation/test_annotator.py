@@ -322,9 +322,6 @@ def test_continuations_that_were_cut_off_are_why_nothing_is_right(tmp_path: Path
     engine.cut_off = 4
     with pytest.raises(DataError, match="8 of 8 continuations were cut off at 40 tokens: raise max_new_tokens"):
         annotate([prompt("p")], engine, AnswerGrader(), settings(unmixed_share=1.0), tmp_path / "a")
-    engine.max_new_tokens = 41
-    with pytest.raises(DataError, match="8 of 8 continuations were cut off, 8 of them before 41 tokens"):
-        annotate([prompt("p")], engine, AnswerGrader(), settings(unmixed_share=1.0), tmp_path / "b")
 
 
 def test_prompts_that_cannot_be_annotated_are_named(tmp_path: Path) -> None:

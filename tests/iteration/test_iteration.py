@@ -101,7 +101,6 @@ def test_fates_files_and_report(tmp_path: Path) -> None:
     assert report["prompts"] == 3
     assert report["tokens"] == 36
     assert report["truncated_fraction"] == 1 / 12
-    assert report["cut_off_early"] == 1
     assert report["temperature"] == 0.9
     assert report["kept_chain_accuracy"] == 2 / 4
     assert report["skipped"] is False
