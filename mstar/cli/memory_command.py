@@ -56,7 +56,6 @@ def _options() -> ArgumentParser:
     )
     add("--shape", metavar="DIR", help="folder with the config.json of the policy's shape, where model_name is one "
         "that an earlier stage has yet to write; benchmarks/shapes has some")  # fmt: skip
-    add("--reward_shape", metavar="DIR", help="the same for the MPRM's backbone; by default the policy's")
     add("--prompt_tokens", type=int, metavar="N", help="longest prompt, the tokens of its pictures included")
     add("--response_tokens", type=int, metavar="N", help="longest response that is trained on or scored")
     add("--rows", type=int, default=_ROWS, metavar="N",
@@ -84,7 +83,6 @@ def show_memory(arguments: Sequence[str]) -> int:
     plan = read_plan(config, evaluate=own.command == "test")
     given = Given(
         shape=own.shape,
-        reward_shape=own.reward_shape,
         gpu_bytes=None if own.gpu_memory_gb is None else int(own.gpu_memory_gb * 2**30),
         prompt_tokens=own.prompt_tokens,
         response_tokens=own.response_tokens,

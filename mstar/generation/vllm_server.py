@@ -73,16 +73,18 @@ class VllmServer:
 
     Args:
         address: Where it is, e.g. ``http://gpu-7:8000``.
-        key: What it was started with as ``--api-key``.
     """
 
-    def __init__(self, address: str, key: str | None = None) -> None:
+    def __init__(self, address: str) -> None:
         self.address = address
         self.version: str | None = None
         self.load = 0
         # As long as its pool runs something.
         self.client: httpx2.AsyncClient
-        self.headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        self.headers = {"content-type": "application/json"}
+        # The servers' ``--api-key``, from where vLLM has it too.
+        if os.environ.get(_KEY):
+            self.headers["authorization"] = f"Bearer {find_key(_KEY)}"
 
     async def read_facts(self) -> ServerFacts:
         """Asks how it was started.
@@ -249,11 +251,6 @@ def read_answer(response: httpx2.Response, path: str) -> Any:
         return response.json() if response.content else None
     except ValueError as error:
         raise ServerLostError("its answer is no JSON") from error
-
-
-def own_key() -> str | None:
-    """The key of the servers, from where vLLM has it too."""
-    return find_key(_KEY) if os.environ.get(_KEY) else None
 
 
 def _message(response: httpx2.Response) -> str:

@@ -27,7 +27,6 @@ from mstar.generation.vllm_server import (
     ServerLostError,
     VllmServer,
     WronglyStartedError,
-    own_key,
 )
 from mstar.generation.vllm_server_worker import model_sizes
 from mstar.generation.weight_files import WeightFolder
@@ -99,7 +98,7 @@ class ServerSession:
         self.renderer = copy.deepcopy(renderer)
         self.proofs: tuple[Proof, ...] = ()
         self.pool = ServerPool(
-            [VllmServer(address, own_key()) for address in options.addresses],
+            [VllmServer(address) for address in options.addresses],
             self._prepare,
             *(options.concurrency, options.answer_timeout, options.patience),
         )

@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from mstar.memory.account import Amount, Stage
 
 # Code that PyTorch loads when it first computes, measured on x86-64 with torch 2.13.
@@ -45,13 +43,6 @@ def machine_bytes(root: Path = Path("/")) -> int:
                     with suppress(OSError, ValueError):
                         limits.append(int((root / "sys/fs/cgroup" / folder / group / file).read_text(encoding="ascii")))
     return min(limits)
-
-
-def card_bytes() -> int | None:
-    """Memory of the present GPU; None without one."""
-    if not torch.cuda.is_available():
-        return None
-    return int(torch.cuda.mem_get_info()[1])
 
 
 def with_heap(stages: Sequence[Stage], base: str) -> list[Stage]:

@@ -18,7 +18,7 @@ from mstar.memory.configuration import read_plan
 from mstar.memory.estimate import estimate
 from mstar.memory.lengths import assume_lengths, count_lengths
 from mstar.memory.plan import Plan
-from mstar.memory.process import card_bytes, machine_bytes, resident_bytes
+from mstar.memory.process import machine_bytes, resident_bytes
 from mstar.memory.run import Run
 from mstar.memory.shape import ModelShape, Training, read_config, shape_of
 from mstar.rendering import Renderer
@@ -33,11 +33,9 @@ class Given:
 
     Attributes:
         shape: Folder or ``config.json`` of the policy's shape, where ``model_name`` is not there yet.
-        reward_shape: The same of the MPRM's; by default the policy's.
     """
 
     shape: str | None = None
-    reward_shape: str | None = None
     gpu_bytes: int | None = None
     prompt_tokens: int | None = None
     response_tokens: int | None = None
@@ -84,11 +82,10 @@ def _reward_shape(plan: Plan, given: Given) -> ModelShape | None:
     reward = None if plan.rollout is None else plan.rollout.reward
     if reward is None:
         return None
-    name = given.reward_shape or reward.model
-    if given.reward_shape is None and reward.name == "MPRM" and not (Path(name) / "config.json").is_file():
+    if reward.name == "MPRM" and not (Path(reward.model) / "config.json").is_file():
         # An MPRM begins as the policy's copy.
         return _shape(given.shape or plan.model_name, plan.trust_remote_code, plan.revision, Training())
-    return _shape(name, plan.trust_remote_code, reward.revision, Training())
+    return _shape(reward.model, plan.trust_remote_code, reward.revision, Training())
 
 
 def _place(plan: Plan, given: Given) -> tuple[bool, int | None, int, int]:
@@ -96,7 +93,8 @@ def _place(plan: Plan, given: Given) -> tuple[bool, int | None, int, int]:
     here = torch.cuda.is_available()
     named = plan.accelerator in {"gpu", "cuda"} or given.gpu_bytes is not None
     if plan.accelerator != "cpu" and (named or (plan.accelerator == "auto" and here)):
-        return True, given.gpu_bytes or card_bytes(), plan.devices or (torch.cuda.device_count() if here else 1), 0
+        size = given.gpu_bytes or (int(torch.cuda.mem_get_info()[1]) if here else None)
+        return True, size, plan.devices or (torch.cuda.device_count() if here else 1), 0
     local = plan.devices or 1
     return False, machine_bytes() // local, local, resident_bytes()
 

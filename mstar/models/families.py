@@ -131,9 +131,7 @@ class Family:
 
     def language_head(self, model: Model) -> nn.Module:
         """The layer that maps hidden states to logits."""
-        head = model.get_output_embeddings()
-        if not isinstance(head, nn.Module):
-            raise ConfigError(f"{type(model).__name__} has no output embeddings: it cannot be used as a policy.")
+        head: nn.Module = model.get_output_embeddings()
         return head
 
     def logits(self, model: Model, hidden: Tensor) -> Tensor:

@@ -29,15 +29,11 @@ def check_packing(model: nn.Module) -> None:
     """
     kernel = kernel_of(model)
     apart = getattr(model, "_supports_attention_backend", False) and family_of(model).packs(model)
-    if not apart or not (kernel == "sdpa" or "flash" in kernel):
+    # The states of recurrent layers would run from one packed row into the next.
+    if not apart or not (kernel == "sdpa" or "flash" in kernel) or is_recurrent(model):
         raise ConfigError(
             f"model.packing is on, but {type(model).__name__} with attention '{kernel}' does not keep packed rows "
-            "apart: turn it off, or set model.attention to flash_attention_2."
-        )
-    if is_recurrent(model):
-        raise ConfigError(
-            f"model.packing is on, but {type(model).__name__} has recurrent layers, whose states would run from one "
-            "packed row into the next: turn it off."
+            "apart: turn it off, or set model.attention to flash_attention_2, if it has no recurrent layers."
         )
 
 

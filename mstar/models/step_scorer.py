@@ -132,7 +132,7 @@ class StepScorer(ResponseScorer):
         The arguments are those of ``load_model``, for the backbone; the head stays in float32.
 
         Raises:
-            ConfigError: the folder is missing, is not an MPRM, or was written by another version.
+            ConfigError: the folder is missing, or is not an MPRM.
         """
         folder = Path(folder)
         description = check_step_scorer(folder)
@@ -174,7 +174,7 @@ def check_step_scorer(folder: Path) -> dict[str, Any]:
     """The settings of the step scorer in a folder, by its small files alone; no weight of the backbone is read.
 
     Raises:
-        ConfigError: the folder is missing, is not an MPRM, was written by another version, or lacks a part.
+        ConfigError: the folder is missing, is not an MPRM, or lacks a part.
     """
     if not folder.is_dir():
         raise ConfigError(
@@ -187,11 +187,6 @@ def check_step_scorer(folder: Path) -> dict[str, Any]:
             f"{suggest_export(folder, 'mprm')}"
         )
     description: dict[str, Any] = read_json(folder / _DESCRIPTION)
-    if description.get("format") != _FORMAT:
-        raise ConfigError(
-            f"{folder / _DESCRIPTION} has format {description.get('format')}, but this version of mstar reads "
-            f"format {_FORMAT}: export the MPRM again."
-        )
     for name in ("config.json", *_weight_files(folder)):
         if not (folder / name).is_file():
             raise ConfigError(f"the MPRM in '{folder}' lacks its file {name}: export it again.")

@@ -62,7 +62,7 @@ def test_an_engine_that_continues_responses_reads_what_there_is_of_them() -> Non
     refresh = {"class_path": "mstar.callbacks.RewardModelRefresh", "init_args": {"iterations": [2]}}
 
     def prompts(plan: Plan) -> int:
-        stages = account_of(plan, Given(prompt_tokens=100, reward_shape=MODEL)).stages
+        stages = account_of(plan, Given(prompt_tokens=100)).stages
         [read] = [
             amount.num_bytes
             for one in stages
