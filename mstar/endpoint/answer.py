@@ -142,12 +142,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Usage:
-    """What was asked and answered.
-
-    Attributes:
-        prompt_tokens: Tokens of the prompts that the server answered.
-        num_tokens: Tokens of its answers.
-    """
+    """What was asked and answered."""
 
     requests: int = 0
     known: int = 0

@@ -24,9 +24,6 @@ class Judged:
             others are a sample.
         words_right: Those of them that it calls right.
         requests: Answers that came from the server.
-        known: Answers that were known already.
-        prompt_tokens: Tokens of the prompts that the server answered.
-        num_tokens: Tokens of its answers.
         cost: What they cost, in the currency of ``traffic``'s prices; 0 without prices.
         timeouts: Comparisons of formulas that ran out of computing time twice; such a response counts as wrong,
             unless a judge decides.

@@ -45,7 +45,6 @@ class Request:
     """All the responses to draw for one prompt; the engine encodes prompt and images once for them.
 
     Attributes:
-        samples: The responses to draw, each with its own temperature and seed.
         prefix: The beginning of the response, to be continued; the responses include it.
         show_answer: Whether the gold answer is shown to the model (answer-conditioned warm-up sampling).
         keep_tokens: Whether the responses have their tokens and these tokens' log-probabilities.
@@ -152,7 +151,6 @@ class Engine(ABC):
 
         Args:
             total: Responses in all.
-            name: What stands before the bar.
             show: Whether it is shown, if the engine shows any.
         """
         if self._bar is not None:

@@ -46,7 +46,6 @@ class Drift:
 
     Attributes:
         mean: Mean absolute difference of a token, in nats: what is logged and held against the engine's bound.
-        worst: Largest absolute difference of a token.
         where: What of the engine it is of, if that has several parts with weights of their own: the worst of them.
     """
 

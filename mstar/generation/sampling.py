@@ -27,7 +27,6 @@ class Draws:
 
     Attributes:
         temperatures: The temperature of every row; 0 is greedy.
-        temperature_R: The same on the device.
         uniform_RT: The random number of every row and token, uniform in [0, 1).
     """
 

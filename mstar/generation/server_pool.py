@@ -37,7 +37,6 @@ class Job:
     Attributes:
         bodies: Makes the requests' bodies; called when there is room for them.
         refused: Why vLLM does not take the prompt; None if it does.
-        losses: Servers that were lost while they had it.
     """
 
     name: str

@@ -56,10 +56,6 @@ def require_proven(model_type: str, engine: str = "VllmEngine") -> None:
 def require_proven_language(config: Any, engine: str) -> None:
     """Refuses a model of a proven family with a language model that vLLM is known not to compute as the trainer does.
 
-    Args:
-        config: The model's configuration.
-        engine: The name of the engine.
-
     Raises:
         ConfigError: the language model is one of those.
     """

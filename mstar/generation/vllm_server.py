@@ -45,10 +45,7 @@ class ServerFacts:
 
     Attributes:
         model: The model's family and sizes (``model_sizes``).
-        dtype: What it computes in, e.g. ``bfloat16``.
         longest: Most tokens of prompt and response.
-        images: Most pictures in a prompt.
-        processor: The arguments that its processor is made with.
         pictures: How that prepares pictures (``picture_settings``).
         logprobs: Which log-probabilities it returns; ``raw_logprobs`` are those of the policy at temperature 1.
         normalizes: Whether it normalises pixels on the GPU, apart from the processor.
@@ -69,11 +66,7 @@ class ServerFacts:
 
 
 class VllmServer:
-    """A server, and what is known of it.
-
-    Args:
-        address: Where it is, e.g. ``http://gpu-7:8000``.
-    """
+    """A server, and what is known of it."""
 
     def __init__(self, address: str) -> None:
         self.address = address

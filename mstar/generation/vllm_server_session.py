@@ -62,11 +62,7 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class Proof:
-    """What a server that comes back must compute as the others do.
-
-    Attributes:
-        tail: The tokens of a response.
-    """
+    """What a server that comes back must compute as the others do."""
 
     job: Job
     tail: tuple[int, ...]
@@ -81,7 +77,6 @@ class ServerSession:
 
     Attributes:
         drift_bound: How far the log-probabilities of a server that comes back may be from those of the others.
-        proofs: What a server computed for the last check.
 
     Raises:
         ConfigError: weights are to be sent by NCCL, and this machine has no GPU.

@@ -234,10 +234,6 @@ class VllmSession:
     def enqueue(self, inputs: Any, accepted: list[str], **sampling: Any) -> str | None:
         """Hands one prompt over.
 
-        Args:
-            inputs: The prompt, as vLLM takes it.
-            accepted: Gets the request's number.
-
         Returns:
             Why vLLM refuses the prompt; None if it does not.
         """

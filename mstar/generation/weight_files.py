@@ -46,8 +46,6 @@ def write_weights(
     """Writes weights, a file after another, so that they are never all in the main memory.
 
     Args:
-        folder: A new folder, which is to be read by others.
-        dtype: What the servers compute in.
         size: Bytes of a file, unless a single weight has more.
 
     Returns:

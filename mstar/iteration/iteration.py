@@ -65,7 +65,6 @@ class IterationResult:
     Attributes:
         examples: What the policy is trained on, in training order, read from the file when it is asked for; the same
             on every process.
-        report: Counts and times over all processes.
         shown: The first few prompts with their responses, for the dashboards.
     """
 

@@ -44,7 +44,6 @@ def iteration_facts(
         generation: What responses depend on beside their prompts.
         scores: What scores depend on beside the responses and verdicts; None if nothing is scored.
         selection: What the choice depends on beside the scores.
-        prompts: The fingerprint of each shard's.
     """
     stages = {"verdicts": verdicts, "scores": scores, "selection": selection, "prompts": list(prompts)}
     return {"format": _FORMAT, **generation, **stages}

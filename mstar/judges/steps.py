@@ -32,7 +32,6 @@ class Agreement:
     """How a judge agrees with what is known without it.
 
     Attributes:
-        responses: Responses that it was asked about.
         unreadable: Those about which its answer could not be read; they have no label of its own.
         steps: Steps before the last with a Monte-Carlo label, in the others.
         equal_steps: Those on which both say the same, whether any continuation is right.

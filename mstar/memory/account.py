@@ -28,7 +28,6 @@ class Stage:
 
     Attributes:
         name: start, generate, score, refresh, train, step, checkpoint or export.
-        amounts: What there is; nothing twice.
     """
 
     name: str

@@ -19,9 +19,7 @@ class EnginePlan:
     Attributes:
         kind: transformers, vllm, or other (by address, which takes no memory here).
         rows: Most responses at the same time; None for as many as the memory holds.
-        share: vLLM's share of the GPU.
         sleep_level: What vLLM frees while the policy trains.
-        dtype: Type of vLLM's weights.
         kv_cache_bytes: Size of vLLM's cache where it is set.
         parallel: GPUs that share an engine.
         utilization: The Transformers engine's share of the GPU beside the weights, where ``rows`` is not given.
@@ -45,7 +43,6 @@ class RewardPlan:
     """A reward with a model of its own.
 
     Attributes:
-        model: The model's folder or id.
         rows: Responses that are scored at the same time.
         dtype: Type of its weights; None for the default.
         offload: Whether it leaves the GPU while it is not used; None for the default.
@@ -71,9 +68,7 @@ class RolloutPlan:
     Attributes:
         reward: The MPRM, or another reward with a model; None without one.
         refresh_rows: Rows in a batch of the MPRM's retraining; None without it.
-        refreshes: How often it is retrained.
         keeps_tokens: Whether responses and examples have their tokens with the log-probabilities.
-        interval: Share of the prompts in an iteration.
         shard_size: Prompts whose responses are scored together.
         kept: Responses of a prompt that are trained on at most.
     """
@@ -97,12 +92,10 @@ class Plan:
     Attributes:
         kind: policy, mprm, annotate, or score (a reward on step labels).
         fits: Whether anything is trained.
-        model_name: The model's folder or id.
         dtype: Type of the stored weights; auto has 16 bits on a GPU, else float32.
         checkpointing: Whether activations are computed again.
         share_prompts: Whether an MPRM encodes a prompt once for all its responses in a batch.
         devices: GPUs (or processes) on a machine; None for all of them.
-        accelerator: cpu, gpu or auto.
         steps_kept: Checkpoints of iterations that are kept; None for all.
         every: Iterations between two checkpoints.
         within: Whether there are some within an iteration too.
@@ -110,7 +103,6 @@ class Plan:
         single_file: Whether a sharded run writes its checkpoints as one file.
         max_pixels: Most pixels of a picture, where the data's settings bound them.
         evaluation: What validate, test and predict generate with.
-        rollout: Rollouts; None without.
         reward: What scores steps where that is all (``score``); None elsewhere.
     """
 

@@ -25,7 +25,6 @@ class Reward:
     """A reward with a model of its own, as it is loaded.
 
     Attributes:
-        num_bytes: Its weights.
         offload: Whether it is off the GPU while it does not score.
     """
 

@@ -31,7 +31,6 @@ class Tower:
         keys: Width of all heads' keys together, as they are kept.
         inner: Width within the perceptron, of all the experts that a token goes through.
         gated: Whether the perceptron multiplies two halves (SwiGLU).
-        head_norms: Whether queries and keys are normalised.
         extra: Further tensors of the hidden states' width that a layer keeps (layer scale).
         layer_norm: Whether it normalises by mean and variance (one tensor kept) and not by the root mean square (two).
     """
@@ -73,7 +72,6 @@ class ModelShape:
         root_weights: Parameters outside the decoder layers, which FSDP2 has whole while it computes.
         largest: Entries of the largest trained weight.
         adapted: Inputs of the layers with adapters, in entries a token and layer.
-        text: The language model's layers.
         vision: The vision tower's; None without one.
         vision_trained: Whether a gradient flows into the vision tower.
         patch: Pixels of a patch's side.

@@ -167,8 +167,6 @@ def load_model(
         dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``.
         compute: Type that the model will compute in, under autocast; None for that of the weights.
         attention: ``auto`` (or None), or one of Transformers' implementations; see ``choose_attention``.
-        seed: Seed of the embedded model's weights.
-        trust_remote_code: Whether Python code that comes with the model may run.
         revision: Commit, tag or branch of a model id; a commit if its code is to run.
         quantization: nf4 loads the language model's linear layers in 4 bits.
         device: Where its weights go, one after another: host memory never holds them all. On the CPU, weights whose

@@ -57,7 +57,6 @@ def check_weights(name: str, model: nn.Module, info: Mapping[str, Any]) -> None:
     """Refuses files that lack weights of the model: Transformers begins these at random, with no more than a warning.
 
     Args:
-        name: The model's name or folder.
         info: What Transformers says about the loading (``output_loading_info``).
 
     Raises:

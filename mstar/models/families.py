@@ -100,7 +100,6 @@ class Family:
         """The last hidden states (B, T, H).
 
         Args:
-            ids_BT: Token ids.
             mask_BT: 1 for real tokens; with a cache, those in it come first. None for packed rows.
             extras: What else the renderer made (``ModelInputs.extras``).
             positions: Position ids, (B, T) or with planes (3, B, T); None leaves them to the model.

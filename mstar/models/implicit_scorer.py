@@ -42,11 +42,6 @@ class ImplicitScorer(ResponseScorer):
 
     The sum over a response is the logit of its being right, which is what ``ImplicitRewardModule`` trains; what a step
     adds to it is the step's reward.
-
-    Args:
-        backbone: The policy that was trained on outcomes.
-        reference: The policy that it was trained from.
-        beta: The factor that it was trained with.
     """
 
     def __init__(self, backbone: nn.Module, reference: nn.Module, beta: float) -> None:

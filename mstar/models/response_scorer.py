@@ -93,8 +93,6 @@ class ResponseStates(NamedTuple):
     Attributes:
         predicting_NH: The hidden state that predicts each token.
         hidden_NH: The hidden state at each token.
-        ids_N: The tokens.
-        lengths: Tokens of each row.
         ends: For each row, the index of each step's last token in the row.
     """
 
@@ -138,7 +136,6 @@ class StepPlaces(NamedTuple):
 
     Attributes:
         last_S: The last token of every step.
-        row_S: The row of every step.
         owner_N: The step of every token; -1 for those after the last step (of a blank response).
     """
 

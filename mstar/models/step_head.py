@@ -21,7 +21,6 @@ class StepLogits(NamedTuple):
 
     Attributes:
         logits_N: One a step, row by row.
-        row_N: The row that each step belongs to.
     """
 
     logits_N: Tensor
@@ -42,7 +41,6 @@ class StepHead(nn.Module):
     Args:
         hidden_size: Width of the backbone's hidden states.
         head_size: Width of the network's hidden layer.
-        step_logprob_features: Whether there are log-probability features.
     """
 
     def __init__(self, hidden_size: int, head_size: int, step_logprob_features: bool) -> None:

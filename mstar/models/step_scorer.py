@@ -44,7 +44,6 @@ class StepScorer(ResponseScorer):
 
     Args:
         backbone: The vision-language model, usually a copy of the policy.
-        step_logprob_features: Whether the head sees the log-probability features.
         head_size: Width of the head's hidden layer.
         seed: Seed of the head's first weights; the global random state is left as it was.
 

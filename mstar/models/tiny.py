@@ -61,8 +61,6 @@ def make_model(
 
     Args:
         size: Pixels of a picture's side.
-        vision: The sizes of its tower.
-        text: The settings of its language model.
     """
     import transformers
 

@@ -38,9 +38,7 @@ def mean_token_loss(model: nn.Module, hidden_NH: Tensor, target_N: Tensor, kerne
     """The mean cross-entropy of tokens.
 
     Args:
-        model: The vision-language model, whose language head is used.
         hidden_NH: The hidden state that predicts each token.
-        target_N: The tokens.
         kernel: torch holds all logits at once; chunked a bounded number, and computes them again in the backward pass;
             liger fuses head and loss in one kernel (CUDA only). Loss and gradients are the same up to rounding.
     """

@@ -72,7 +72,6 @@ class Reward(ABC):
 
     Attributes:
         aggregation: What makes one number of a response's scores (``rollout.aggregation``).
-        progress: Whether to show a progress bar.
         refreshable: Whether it can go on with a model that was retrained within the run.
     """
 
