@@ -221,11 +221,7 @@ def wrong_weights(name: str, different: Sequence[str], compared: int) -> EngineD
 
 
 def require_handed_over(engine: Engine, policy: nn.Module) -> None:
-    """Makes sure that no process finds a wrong weight in the engine, or a cache that was not emptied. Collective.
-
-    Raises:
-        EngineDriftError: one did.
-    """
+    """``EngineDriftError`` if some process finds a wrong weight in the engine, or a cache with entries. Collective."""
     name = type(engine).__name__
     hand_overs: list[HandOver | None] = gather_lists([engine.compare_weights(policy)])
     for found in hand_overs:

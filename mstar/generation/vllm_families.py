@@ -40,11 +40,7 @@ _EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 def require_proven(model_type: str, engine: str = "VllmEngine") -> None:
-    """Refuses a family for which vLLM isn't proven to compute what the trainer computes.
-
-    Raises:
-        ConfigError: the family is not in the table.
-    """
+    """Refuses a family for which vLLM isn't proven to compute what the trainer computes (``ConfigError``)."""
     if model_type not in PROVEN_FAMILIES:
         reason = _REFUSED.get(model_type, "nobody has proven that vLLM computes what Transformers computes for it")
         raise ConfigError(
@@ -54,11 +50,7 @@ def require_proven(model_type: str, engine: str = "VllmEngine") -> None:
 
 
 def require_proven_language(config: Any, engine: str) -> None:
-    """Refuses a model of a proven family with a language model that vLLM is known not to compute as the trainer does.
-
-    Raises:
-        ConfigError: the language model is one of those.
-    """
+    """Refuses a language model that vLLM is known not to compute as the trainer does (``ConfigError``)."""
     text = config.get_text_config()
     reason = _REFUSED_LANGUAGE.get(text.model_type)
     if any(getattr(text, name, None) for name in _EXPERTS):

@@ -31,12 +31,9 @@ def prepare_environment() -> None:
 
 
 def require_same_device(device: torch.device) -> None:
-    """Makes sure that vLLM computes where the policy is; after ``prepare_environment``.
+    """Makes sure that vLLM computes where the policy is; after ``prepare_environment`` (else ``ConfigError``).
 
     It takes the GPU of the process's number on its machine and makes it the current one, for the trainer too.
-
-    Raises:
-        ConfigError: it would be another GPU.
     """
     number = int(os.environ["LOCAL_RANK"]) if world_size() > 1 else 0
     if device.type == "cuda" and device.index not in (None, number):

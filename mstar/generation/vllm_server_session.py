@@ -184,11 +184,7 @@ class ServerSession:
         await self._prove_again(server)
 
     def _require_held(self, server: VllmServer, found: list[dict[str, Any]]) -> None:
-        """Makes sure that each worker of a server holds what was written.
-
-        Raises:
-            EngineDriftError: one does not.
-        """
+        """Makes sure that each worker of a server holds what was written (else ``EngineDriftError``)."""
         for part in found:
             different = part["different"] or (
                 ["what it read"] if part.get("fingerprint", self._folder.version) != self._folder.version else []
@@ -227,11 +223,7 @@ class ServerSession:
 def _require_alike(
     facts: ServerFacts, other: ServerFacts | None, policy: Any, renderer: Renderer, dtype: torch.dtype, transfer: str
 ) -> None:
-    """Makes sure that a server computes what the trainer and the other servers compute.
-
-    Raises:
-        WronglyStartedError: it does not.
-    """
+    """``WronglyStartedError`` if a server does not compute what the trainer and the other servers compute."""
     own, options = model_sizes(policy.config), processor_options(renderer.processor)
     if facts.model != own:
         raise WronglyStartedError(f"it serves another model ({dict(facts.model)}) than the policy ({own})")

@@ -137,11 +137,7 @@ def _share(right: float, of: float, prompts: float) -> tuple[float, float]:
 
 
 def check_something_kept(run: RunDirectory, iterations: int, max_new_tokens: int) -> None:
-    """Makes sure that a run had something to train on.
-
-    Raises:
-        DataError: no iteration kept a response.
-    """
+    """Makes sure that a run had something to train on (else ``DataError``)."""
     reports = [read_json(run.report(number)) for number in range(1, iterations + 1) if run.report(number).exists()]
     # The report of an iteration that was interrupted has no counts yet.
     reported = [report for report in reports if "funnel" in report]

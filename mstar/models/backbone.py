@@ -70,12 +70,9 @@ def explain_unusable(name: str, error: Exception) -> ConfigError:
 
 
 def check_trust(name: str, trust_remote_code: bool, revision: str | None) -> None:
-    """Makes sure that code that comes with a model is pinned before it runs.
+    """Makes sure that code that comes with a model is pinned before it runs (else ``ConfigError``).
 
     A branch or tag can be moved to other code after it was read; a commit and a local folder cannot.
-
-    Raises:
-        ConfigError: it is to run and is not pinned.
     """
     pinned = Path(name).is_dir() or (revision is not None and _COMMIT.fullmatch(revision))
     if trust_remote_code and not pinned and name != EMBEDDED_MODEL:

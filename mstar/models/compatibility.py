@@ -37,11 +37,7 @@ _UNSUPPORTED: Final[dict[str, str]] = {
 
 
 def check_configuration(name: str, config: Any) -> None:
-    """Refuses models that are known not to work.
-
-    Raises:
-        ConfigError: it is one.
-    """
+    """Refuses models that are known not to work (``ConfigError``)."""
     kind = str(getattr(config, "model_type", ""))
     reason = _UNSUPPORTED.get(kind)
     if reason is None and getattr(config, "is_encoder_decoder", False):

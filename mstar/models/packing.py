@@ -22,11 +22,7 @@ from mstar.rendering import ModelInputs
 
 
 def check_packing(model: nn.Module) -> None:
-    """Makes sure that a model keeps packed rows apart.
-
-    Raises:
-        ConfigError: it computes attention in its own way, with a kernel that is not known to, or has recurrent layers.
-    """
+    """Makes sure that a model keeps packed rows apart (else ``ConfigError``)."""
     kernel = kernel_of(model)
     apart = getattr(model, "_supports_attention_backend", False) and family_of(model).packs(model)
     # The states of recurrent layers would run from one packed row into the next.

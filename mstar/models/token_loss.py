@@ -25,11 +25,7 @@ MOST_LOGITS: Final = 2**27
 
 
 def check_loss_kernel(kernel: LossKernel) -> None:
-    """Checks that a loss kernel can be used.
-
-    Raises:
-        MissingExtraError: its package is not installed.
-    """
+    """Checks that a loss kernel can be used (else ``MissingExtraError``)."""
     if kernel == "liger" and find_spec("liger_kernel") is None:
         raise MissingExtraError("liger-kernel", "liger", "model.loss_kernel 'liger'")
 

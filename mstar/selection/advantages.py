@@ -83,11 +83,7 @@ class PolicyGradient:
         require_share("rollout.policy_gradient.negative_floor", self.negative_floor, "(0, 1]")
 
     def check_used(self, method: SampleMethod) -> None:
-        """Makes sure that no setting was changed that a method has no use for.
-
-        Raises:
-            ConfigError: one was.
-        """
+        """Makes sure that no setting was changed that a method has no use for (else ``ConfigError``)."""
         changed = [f.name for f in fields(self) if f.name in _UNUSED[method] and getattr(self, f.name) != f.default]
         if changed:
             raise ConfigError(
