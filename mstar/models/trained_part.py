@@ -18,14 +18,11 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 
 
-def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
-    """Stops the training of some parts of a model, and counts the parameters that no longer get a gradient."""
-    frozen = 0
+def freeze(model: nn.Module, parts: list[FreezablePart]) -> None:
+    """Stops the training of some parts of a model."""
     for part in parts:
         for parameter in family_of(model).parameters_of(model, part):
-            frozen += parameter.numel() if parameter.requires_grad else 0
             parameter.requires_grad_(False)
-    return frozen
 
 
 def prepare_training(
