@@ -42,16 +42,16 @@ def choose_attention(requested: str | None, compute: torch.dtype, config: Any = 
             return None
         return next((name for name in ("flash_attention_4", "flash_attention_2") if _runs(name)), None)
     if kind.startswith("flash"):
-        if compute not in _HALF:
-            raise ConfigError(
-                f"attention '{kind}' computes in 16 bits alone: set trainer.precision to bf16-mixed (where there is no "
-                "trainer, dtype to bfloat16), or attention to auto."
-            )
         if not _runs(kind):
             # No extra: the package's setup imports torch, which an isolated build does not have.
             raise ConfigError(
                 f"attention '{kind}' cannot run here: it needs a GPU that it supports, and its package (flash-attn-4, "
                 "or pip install --no-build-isolation 'flash-attn>=2.8,<3' beside torch): set attention to auto."
+            )
+        if compute not in _HALF:
+            raise ConfigError(
+                f"attention '{kind}' computes in 16 bits alone: set trainer.precision to bf16-mixed (where there is no "
+                "trainer, dtype to bfloat16), or attention to auto."
             )
         if _sees_both_ways(config):
             raise ConfigError(
