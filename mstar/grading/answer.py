@@ -142,7 +142,7 @@ def _text_reader(answer: str | None, prompt: Prompt) -> AnswerReader:
         return reader
     text = clean_latex(normalise(answer)).strip()
     either = "或" in text
-    if either or (text[:1] + text[-1:] in ("[]", "{}") and not re.search(r"\\cup|[<>≤≥]", text)):
+    if either or (text[:1] + text[-1:] in ("[]", "{}") and not re.search(r"\\cup|[<>≤≥≠]", text)):
         listed = ListReader(answer, text[0] == "[" and not either, written=not either)
         if listed.gold is not None:
             return listed

@@ -17,7 +17,7 @@ _MAX_SPAN: Final = 600
 # Long runs of blanks say nothing, and cost every pattern that looks beyond them.
 _BLANKS: Final = re.compile(r"\s{3,}")
 _TEXT_END: Final = re.compile(
-    r"(?i)</s>|<\|(?!(?:begin|end)_of_(?:box|thought)|begin_of_sol)[\w▁]{1,30}\|>|<(?:eos|eoa|end_of_turn|end_of_utterance)>|<turn\|>"
+    r"(?i)</s>|<\|(?!(?:begin|end)_of_(?:box|thought)|begin_of_sol|(?:object_ref|box|quad)_)[\w▁]{1,30}\|>|<(?:eos|eoa|end_of_turn|end_of_utterance)>|<turn\|>"
     r"|\[(?:/?INST|END FINAL RESPONSE)\]"
 )
 # GLM-4.1V's box, and the brackets that We-Math asks for.

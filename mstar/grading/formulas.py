@@ -33,7 +33,7 @@ _SIGN: Final = re.compile(
 # Calculations with digits alone, such as 2019-20, are spans and numbers, and no formulas.
 _MORE_THAN_DIGITS: Final = re.compile(r"[a-zA-Zα-ω√∞!^]|[\[({]\s*-?[\w.]+\s*,")
 _PROSE: Final = re.compile(
-    r"(?<![\\a-zA-Z])(?!sin|cos|tan|sec|csc|cot|log|exp|sqrt|and|or\b|cm|mm|km|inf|[pbvBV]?matrix|cases|array)[a-zA-Z]{3,}"
+    r"(?<![\\a-zA-Z])(?!(?:arc)?(?:sin|cos|tan|sec|csc|cot)|ln|log|exp|sqrt|and|or\b|cm|mm|km|inf|[pbvBV]?matrix|cases|array)[a-zA-Z]{3,}"
 )
 # Powers of powers, long exponents and factorials of more than two digits grow beyond any memory when they are parsed.
 _BOMB: Final = re.compile(
@@ -45,9 +45,17 @@ _UNIT_BEHIND: Final = re.compile(
     r"|(?<=[\s\d})])(?:[ckm]m|kg)(?:\^\{?[23]\}?)?\s*\Z"
 )
 _RELATION: Final = re.compile(r"\s*([<>≤≥]|\\[lg]eq?\b)\s*")
-_MEMBER: Final = re.compile(r"^\s*[a-zA-Z]\s*(?:\\in\b|∈)\s*")
+# "x ∈ (1, 2)", "{x | 1 < x < 2}", "{x ∈ R: 1 < x < 2}"
+_MEMBER: Final = re.compile(r"\s*(?:\{\s*[a-zA-Z]\s*(?:(?:\\in|∈)\s*R\s*)?[|:](?P<of>.*)\}|[a-zA-Z]\s*(?:\\in\b|∈)(?P<set>.*))")
+_UNION: Final = re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])")
 _BARE_ROOT: Final = re.compile(r"√\(([^()]*)\)|√(\w+)")
-_LATEX: Final = {"π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^"}
+_BARE_FUNCTION: Final = re.compile(
+    r"(\\(?:operatorname|mathrm|text)\s?\{)?(?<![\\a-zA-Z])((?:arc)?(?:sin|cos|tan|sec|csc|cot)|l[ng]|log|exp|pi)"
+    r"(?(1)\}|(?=[a-zA-Z]?(?![a-zA-Z])))"
+)
+_LATEX: Final = {
+    "π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^", r"\lg": r"\log_{10} ",
+}  # fmt: skip
 
 
 class GradingTimeoutError(Exception):
@@ -73,6 +81,7 @@ def are_equal(gold: str, answer: str) -> bool:
     # Of a ratio's parts math-verify forgets the order.
     if ":" in gold and gold.count(":") == answer.count(":"):
         return all(map(are_equal, gold.split(":"), answer.split(":")))
+    gold, answer = _of_set(gold), _of_set(answer)
     if bool(_RELATION.search(answer)) != bool(_RELATION.search(gold)):
         gold, answer = as_interval(gold), as_interval(answer)
     outcome = _ask(_as_latex(gold), _as_latex(answer))
@@ -87,8 +96,8 @@ def same_spelling(text: str) -> str:
 
 
 def as_interval(text: str) -> str:
-    r"""The interval that an inequality or ``x \in (a, b)`` is, of several with "or" their union; all else as it is."""
-    found, text = [], _MEMBER.sub("", text)
+    r"""The interval that an inequality, ``{x | x > 3}`` or ``x \in (a, b)`` is, of several their union; all else as it is."""
+    found, text = [], _of_set(text)
     for part in re.split(r"\bor\b|或", clean_latex(text)):
         sides = _RELATION.split(part.strip())
         if {*sides[1::2]} <= {*">≥"}:
@@ -101,6 +110,11 @@ def as_interval(text: str) -> str:
     return r"\cup ".join(found)
 
 
+def _of_set(text: str) -> str:
+    member = _MEMBER.fullmatch(clean_latex(text))
+    return text if member is None else member["of"] or member["set"]
+
+
 def _is_readable(text: str) -> bool:
     if not text or len(text) > _MAX_LENGTH or _PROSE.search(text) or _BOMB.search(text):
         return False
@@ -111,6 +125,7 @@ def _is_readable(text: str) -> bool:
 
 def _as_latex(text: str) -> str:
     text = _BARE_ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", text.replace("$", " ").strip())
+    text = _BARE_FUNCTION.sub(r"\\\2 ", _UNION.sub(r"\\cup ", text))
     unit = _UNIT_BEHIND.search(text)
     if unit is not None and (unit[1] is None or canonical_unit(unit[1]) or "{ " in unit[0] or "~" in unit[0]):
         text = text[: unit.start()]
