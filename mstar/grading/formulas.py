@@ -46,7 +46,9 @@ _UNIT_BEHIND: Final = re.compile(
 )
 _RELATION: Final = re.compile(r"\s*([<>≤≥]|\\[lg]eq?\b)\s*")
 # "x ∈ (1, 2)", "{x | 1 < x < 2}", "{x ∈ R: 1 < x < 2}"
-_MEMBER: Final = re.compile(r"\s*(?:\{\s*[a-zA-Z]\s*(?:(?:\\in|∈)\s*R\s*)?[|:](?P<of>.*)\}|[a-zA-Z]\s*(?:\\in\b|∈)(?P<set>.*))")
+_MEMBER: Final = re.compile(
+    r"\s*(?:\{\s*[a-zA-Z]\s*(?:(?:\\in|∈)\s*R\s*)?[|:](?P<of>.*)\}|[a-zA-Z]\s*(?:\\in\b|∈)(?P<set>.*))"
+)
 _UNION: Final = re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])")
 _BARE_ROOT: Final = re.compile(r"√\(([^()]*)\)|√(\w+)")
 _BARE_FUNCTION: Final = re.compile(
@@ -54,7 +56,8 @@ _BARE_FUNCTION: Final = re.compile(
     r"(?(1)\}|(?=[a-zA-Z]?(?![a-zA-Z])))"
 )
 _LATEX: Final = {
-    "π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^", r"\lg": r"\log_{10} ",
+    "π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^",
+    r"\lg": r"\log_{10} ",
 }  # fmt: skip
 
 
@@ -96,7 +99,7 @@ def same_spelling(text: str) -> str:
 
 
 def as_interval(text: str) -> str:
-    r"""The interval that an inequality, ``{x | x > 3}`` or ``x \in (a, b)`` is, of several their union; all else as it is."""
+    r"""Interval that an inequality, ``{x | x > 3}`` or ``x \in (a, b)`` is, of several their union; or the text."""
     found, text = [], _of_set(text)
     for part in re.split(r"\bor\b|或", clean_latex(text)):
         sides = _RELATION.split(part.strip())

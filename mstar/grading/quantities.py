@@ -106,12 +106,8 @@ def _read_unit(match: re.Match[str]) -> str | None:
 def _read_words(text: str) -> str | None:
     """The unit that words behind a number are, empty for harmless ones, None for ones that change the number."""
     # 5x and 5 n are products and 7a is a label, but 5g, 5 N and 5 A are amounts.
-    if (
-        len(text) == 1
-        and (text.isascii() or "α" <= text < "ω")
-        and text.isalpha()
-        and text not in f"mgslhLNJWV{CAPITALS}"
-    ):
+    variable = len(text) == 1 and text.isalpha() and (text.isascii() or "α" <= text < "ω")
+    if variable and text not in f"mgslhLNJWV{CAPITALS}":
         return None
     unit = canonical_unit(text)
     if unit or not text:

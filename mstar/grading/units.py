@@ -51,9 +51,7 @@ _FACTOR: Final = re.compile(
     re.IGNORECASE,
 )
 _ADJACENT: Final = re.compile(r"(?<=m)(?=s\^)|(?<=[gNJ])(?=(?:m|s|kg|K|C)\^)|(?<=\^-\d)(?=[A-Za-z])")  # ms^-2 is m/s^2
-_POWERS: Final = dict.fromkeys(("square", "sq", "squared", "平方"), 2) | dict.fromkeys(
-    ("cubic", "cu", "cubed", "立方"), 3
-)
+_POWERS: Final = {"square": 2, "sq": 2, "squared": 2, "平方": 2, "cubic": 3, "cu": 3, "cubed": 3, "立方": 3}
 _SYMBOLS: Final[dict[str, str]] = {}
 _MEASURES: Final[dict[str, tuple[Fraction, dict[str, int]]]] = {}
 
@@ -75,12 +73,8 @@ def canonical_unit(text: str) -> str:
         factors.append(symbol if power == 1 else f"{symbol}^{power}")
         place = factor.end()
     # Of a unit alone, a power is that of a length: the square of a variable is none of a unit.
-    alone = (
-        len(factors) == 1
-        and "^" in factors[0]
-        and "^-" not in factors[0]
-        and _MEASURES[symbol][1] not in ({"m": 1}, {"unit": 1})
-    )
+    powered = len(factors) == 1 and "^" in factors[0].replace("^-", "")
+    alone = powered and _MEASURES[symbol][1] not in ({"m": 1}, {"unit": 1})
     # "4 m g" is a product of variables, "4 N m" is none.
     variables = len(factors) > 1 and all(len(own) == 1 and own.islower() for own in factors)
     return "" if alone or variables else "*".join(factors)
