@@ -112,8 +112,9 @@ SENTENCE_END: Final = re.compile(
 _EXPLANATION: Final = re.compile(
     r"(?i),?\s*(?:\b(?:because|since|given that|due to|where|whereas|while|so that|although|though|which|based on|"
     r"according to|meaning|rather than|instead of)\b|,\s*(?:that is|i\.e\.|as\b|so\b)|\bas (?=the|it|there|shown|all)"
-    r"|(?<=[\w%°.]\s)\((?!option|choice|maybe|perhaps|or (?:[1-9][\d.]*|[A-J])\))(?=\w+\s*[-+*/×\s]\s*\w+)"
-    r"|\s-\s(?=[^\W\d_]{2,}[\s'])|(?<=\d)\s+with\b|;(?!\s*\d+\s*$)|因为|由于)"
+    r"|(?<=[\w%°.]\s)\((?!option|choice|maybe|perhaps|or (?:[1-9][\d.]*|[A-J])\))"
+    r"(?=(?:\d+|(?!sin|cos|tan)[^\W\d_]{2,}|an?\s)\s*[-+*/×\s]\s*\w+)"
+    r"|\s-\s(?=[^\W\d_]{2,}[\s'])|(?<=\d)\s+with\b|;(?!\s*(?:\d+\s*$|\(|\w+\s*=))|因为|由于)"
 )
 # "B, not D", "Friday, with 40 cakes"
 _ASIDE: Final = re.compile(r",\s+(?:I\b|(?!or\b|nor\b|and\b)(?=[a-z]{3,}\s))")

@@ -33,22 +33,27 @@ _SIGN: Final = re.compile(
 # Calculations with digits alone, such as 2019-20, are spans and numbers, and no formulas.
 _MORE_THAN_DIGITS: Final = re.compile(r"[a-zA-Zα-ω√∞!^]|[\[({]\s*-?[\w.]+\s*,")
 _PROSE: Final = re.compile(
-    r"(?<![\\a-zA-Z])(?!(?:arc)?(?:sin|cos|tan|sec|csc|cot)|ln|log|exp|sqrt|and|or\b|cm|mm|km|inf|[pbvBV]?matrix|cases|array)[a-zA-Z]{3,}"
+    r"(?<![\\a-zA-Z])(?!(?:arc)?(?:sin|cos|tan|sec|csc|cot)|ln|log|exp|sqrt|and|or\b|cm|mm|km|inf|[pbvBV]?matrix|cases|array"
+    r"|(?:abc|xyz|(?i:[b-df-hj-np-tv-xz]){3,4})(?![a-zA-Z]))[a-zA-Z]{3,}"  # mgh is a product
 )
 # Powers of powers, long exponents and factorials of more than two digits grow beyond any memory when they are parsed.
 _BOMB: Final = re.compile(
-    r"(?:\^|\*\*)[^-+=,;\s]{0,40}?(?:\^|\*\*)|(?:\^|\*\*)\s*[({]*-?\d{4,}|\d{30,}|\d{3,}\s*\)?\s*!|!\s*\)?\s*!|\)\s*!"
+    r"(?:\^|\*\*)[^-+=,;\sa-zA-Z]{0,40}?(?:\^|\*\*)|(?:\^|\*\*)\s*[({]*-?\d{4,}|\d{30,}|\d{3,}\s*\)?\s*!|!\s*\)?\s*!|\)\s*!"
 )
 # Letters without such a sign are variables.
 _UNIT_BEHIND: Final = re.compile(
     r"(?<=.)(?:(?:[\s/~]|\\[ ,])*\\(?:text|mbox|math(?:rm|bf))\s*\{([^{}]*)\}(?:\s*\^\s*\{?-?\d\}?)?)+\s*\Z"
     r"|(?<=[\s\d})])(?:[ckm]m|kg)(?:\^\{?[23]\}?)?\s*\Z"
 )
-_RELATION: Final = re.compile(r"\s*([<>≤≥]|\\[lg]eq?\b)\s*")
+_RELATION: Final = re.compile(r"\s*([<>≤≥]|\\[lg]eq?(?:slant)?\b)\s*")
 # "x ∈ (1, 2)", "{x | 1 < x < 2}", "{x ∈ R: 1 < x < 2}"
 _MEMBER: Final = re.compile(
     r"\s*(?:\{\s*[a-zA-Z]\s*(?:(?:\\in|∈)\s*R\s*)?[|:](?P<of>.*)\}|[a-zA-Z]\s*(?:\\in\b|∈)(?P<set>.*))"
 )
+# What a vector is written with, "3\hat{i}" or "3\mathbf{i}"
+_VECTOR: Final = re.compile(r"\\(?:hat|vec|mathbf|boldsymbol)(?![a-zA-Z])")
+_CONSTANT: Final = re.compile(r"\+\s*c\s*$")
+_ASSIGNED: Final = re.compile(r"([a-zA-Z])\s*=\s*")
 _UNION: Final = re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])")
 _BARE_ROOT: Final = re.compile(r"√\(([^()]*)\)|√(\w+)")
 _BARE_FUNCTION: Final = re.compile(
@@ -57,7 +62,7 @@ _BARE_FUNCTION: Final = re.compile(
 )
 _LATEX: Final = {
     "π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^",
-    r"\lg": r"\log_{10} ",
+    "θ": r"\theta ", r"\langle": "(", r"\rangle": ")", r"\lg": r"\log_{10} ",
 }  # fmt: skip
 
 
@@ -87,6 +92,12 @@ def are_equal(gold: str, answer: str) -> bool:
     gold, answer = _of_set(gold), _of_set(answer)
     if bool(_RELATION.search(answer)) != bool(_RELATION.search(gold)):
         gold, answer = as_interval(gold), as_interval(answer)
+    # Several values by name have an order, which math-verify does not know.
+    names = _ASSIGNED.findall(gold)
+    if len(names) == len({*names}) > 1 and "=" not in answer:
+        gold, answer = f"({_ASSIGNED.sub('', gold)})", f"({answer.strip('$(){}[] .')})"
+    if "≠" in (given := clean_latex(answer)) and "≠" not in clean_latex(gold):
+        gold, answer = given.replace("≠", r"\ne "), gold  # math-verify takes an interval for such a gold answer alone
     outcome = _ask(_as_latex(gold), _as_latex(answer))
     if outcome == "stopped":
         raise GradingTimeoutError
@@ -95,7 +106,7 @@ def are_equal(gold: str, answer: str) -> bool:
 
 def same_spelling(text: str) -> str:
     """One spelling for formulas that differ in blanks, brackets around single signs, and LaTeX's own spellings."""
-    return SUBSCRIPT.sub(r"\1", "".join(clean_latex(text).split())).strip("$.").replace("**", "^")
+    return SUBSCRIPT.sub(r"\1", "".join(clean_latex(text).split())).strip("$.").replace("**", "^").replace("->", "→")
 
 
 def as_interval(text: str) -> str:
@@ -127,11 +138,12 @@ def _is_readable(text: str) -> bool:
 
 
 def _as_latex(text: str) -> str:
-    text = _BARE_ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", text.replace("$", " ").strip())
-    text = _BARE_FUNCTION.sub(r"\\\2 ", _UNION.sub(r"\\cup ", text))
+    text = _BARE_ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", text.replace("$", " ").strip(" .。"))
+    text = _BARE_FUNCTION.sub(r"\\\2 ", _UNION.sub(r"\\cup ", _VECTOR.sub(" ", text)))
     unit = _UNIT_BEHIND.search(text)
     if unit is not None and (unit[1] is None or canonical_unit(unit[1]) or "{ " in unit[0] or "~" in unit[0]):
         text = text[: unit.start()]
+    text = _CONSTANT.sub("+ C", text)
     for spelling, latex in _LATEX.items():
         text = text.replace(spelling, latex)
     return text

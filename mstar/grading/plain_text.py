@@ -9,7 +9,7 @@ from typing import Final
 # What a text begins with: "Yes, they do", but not "Yes. Wait, no."
 YES_OR_NO: Final = re.compile(
     r"(?is)(?!(?=.*\b(?:yes|true)\b).*\b(?:no|false)\b)"
-    r"(yes|no|true|false|是的|不是|是|否|对|错)(?!\w)(?:\W*$|\s*[,.;:(]|\s+-|\s+(?:it|they|there|he|she)\b)"
+    r"(yes|no|true|false|是的|不是|是|否|对|错误?|正确)(?!\w)(?:\W*$|\s*[,.;:(]|\s+-|\s+(?:it|they|there|he|she)\b)"
 )
 _SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _SUPERSCRIPT_RUN: Final = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
@@ -50,7 +50,8 @@ _PLAIN: Final = {
     **dict.fromkeys(("circ", "degree", "degrees"), "°"), **dict.fromkeys(("approx", "simeq", "cong"), "≈"),
     **dict.fromkeys(("le", "leq", "leqslant"), "≤"), **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
-    "infty": "∞", "triangle": "△", "angle": "∠", "Omega": "Ω", "mu": "μ", "ne": "≠", "neq": "≠",
+    "infty": "∞", "emptyset": "∅", "varnothing": "∅", "triangle": "△", "angle": "∠",
+    "Omega": "Ω", "mu": "μ", "ne": "≠", "neq": "≠",
     "parallel": "∥", "perp": "⊥", "sim": "∽", "mid": "|", "alpha": "α", "beta": "β", "gamma": "γ", "theta": "θ",
     "lambda": "λ", "varphi": "φ", "phi": "φ", "uparrow": "↑", "downarrow": "↓", "imath": "i", "jmath": "j",
 }  # fmt: skip
@@ -114,7 +115,7 @@ def clean_latex(text: str) -> str:
     if "\\" in text or "{" in text:
         for _ in range(2):
             text = _STYLE.sub(lambda style: " ".join(filter(None, style.groups())), text)
-        text = _GROUPS.sub(",", text).replace("\\\\", " ").replace("~", " ")
+        text = _GROUPS.sub(",", text).replace("\\\\", " ").replace("~", " ").replace("{}", "")
         text = _COMMAND.sub(lambda command: _PLAIN.get(command[1], "" if "{" in command[1][1:] else command[0]), text)
         text = _SHORT_FRACTION.sub(r" \1/\2", _DEGREE.sub("°", text))
         for _ in range(3):

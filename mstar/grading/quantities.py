@@ -25,15 +25,15 @@ _QUANTITY: Final = re.compile(
           | \s*(?:×|x|\*)\s*10\s*(?:\^|\*\*)\s*\(?\s*(?P<power>[+-]?\d{{1,4}})(?:\s*\))?
           | \s*/\s*(?P<denominator>\d{{1,30}}) )?
     )
-    (?: [\s-]* (?P<scale>dozen|hundred|thousand|million|billion|trillion|lakh|crore|万|亿
-        |(?<=\d)k|(?-i:[kMB])|(?(currency)k|(?!))) (?!\w) )?
+    (?: [\s-]* (?P<scale>(?:dozen|hundred|thousand|million|billion|trillion|lakh|crore|万|亿
+        |(?<=\d)k|(?-i:[kMB])|(?(currency)k|(?!)))(?!\w)|[万亿](?=[元人吨个只块米])) )?
     (?P<unit> .*)
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _LEAD: Final = re.compile(
     r"(?i)^(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|equal to|equals|"
-    r"a total of|the number|the value|it is|it's|约|大约|等于)\s*:?\s*|-?->|[≈~=:\s→⇒]+)+"
+    r"a total of|the year(?=\s\d)|the number|the value|it is|it's|约|大约|等于)\s*:?\s*|-?->|[≈~=:\s→⇒]+)+"
 )
 # What may stand behind a number and leaves it the number that it is: words, none of which joins another value to it.
 _WORDS: Final = re.compile(

@@ -16,8 +16,14 @@ from mstar.grading.plain_text import SUBSCRIPT, YES_OR_NO, clean_latex, fold, no
 from mstar.grading.units import canonical_unit
 
 _YES_NO: Final = {
-    **dict.fromkeys(("yes", "true", "是", "是的", "对"), "yes"),
-    **dict.fromkeys(("no", "false", "否", "不是", "错"), "no"),
+    **dict.fromkeys(("yes", "true", "是", "是的", "对", "正确"), "yes"),
+    **dict.fromkeys(("no", "false", "否", "不是", "错", "错误"), "no"),
+}
+_SAME: Final = {
+    **dict.fromkeys(("no solutions", "no real solution", "no real solutions", "no solution exists"), "no solution"),
+    **dict.fromkeys(("无解", "∅", "empty set", "{}", "空集"), "no solution"),
+    **dict.fromkeys(("dne", "不存在"), "does not exist"),
+    **dict.fromkeys(("infinite", "infinite number", "infinitely many solutions", "无数个"), "infinitely many"),
 }
 # A sentence is more than an answer.
 _STATES: Final = re.compile(r"\b(?:is|are|was|were|has|have|says?|shows?|reads?)\b", re.IGNORECASE)
@@ -28,7 +34,17 @@ _FILLER: Final = frozenset(
 _WORD: Final = re.compile(r"(?:(?<![\w)])-(?=\d))?[^\W_]+(?:[.'/:-][^\W_]+)*")
 _SIGNS: Final = "+-<>≠≤≥≈∥⊥∽∠△→"  # they say something between words and behind them: "AB ∥ CD", "Na+"
 # "Area = x(x+3)", "P(2, 3)", "the point (2, 3)"
-_NAME: Final = re.compile(r"^[A-Za-z ]{1,20}=(?=[^=]+$)|^(?:(?:the )?point )?[A-Z]?\s*(?=\([^()]+,[^()]+\)\W*$)")
+_NAME: Final = re.compile(
+    r"^(?:[A-Za-z ]{1,20}(?:_[\w\\{}]{1,20} ?)?|[a-zA-Z]'?\(\w\) ?)=(?=[^=]+$)"
+    r"|^(?:(?:the )?point )?[A-Z]?\s*(?=\([^()]+,[^()]+\)\W*$)"
+)
+# "1,-3" where all solutions are asked for, which have no order.
+_NUMBERS: Final = re.compile(r"-?[\d./]+(?:\s*,\s*-?[\d./]+)+")
+_IN_ANY_ORDER: Final = re.compile(
+    r"(?is)(?!.*\b(?:system|order|respectively|terms)\b)"
+    r".*(?:\b(?:solve|solutions?|roots?|zeros|excluded|(?:find|determine|list) all|all (?:possible |real )?values)\b"
+    r"|解方程|的[解根]|所有)"
+)
 _RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
 # What dateutil is asked about: a month's name with a number, three numbers, a time of day.
 _MOMENT: Final = re.compile(
@@ -65,10 +81,13 @@ class TextReader(AnswerReader):
         self._raw = _clean(self._source)
         self._verdict = _YES_NO.get(fold(self._raw))
         self._literal = read_literal(self._raw)
-        self._is_formula = self._literal is None and self._verdict is None and is_formula(self._source)
+        folded = fold(self._raw)
+        is_word = self._literal is not None or self._verdict is not None or folded in _SAME
+        several = _NUMBERS.fullmatch(self._raw) is not None and _IN_ANY_ORDER.match(question) is not None
+        self._is_formula = not is_word and (several or is_formula(self._source))
         self._unit = canonical_unit(self._raw)
         # A formula with its case, and the sign of a factorial.
-        self.gold = (self._raw if self._is_formula else fold(self._raw)) or None
+        self.gold = (self._raw if self._is_formula else _SAME.get(folded, folded)) or None
         words = _WORD.findall(self._raw.casefold())
         self._words = [word for word in words if word not in _FILLER] or words
         # In "is it red or blue" the words of the question are the answers.
@@ -80,7 +99,7 @@ class TextReader(AnswerReader):
         """The answer, in the gold answer's form if it is that; see the interface."""
         source = normalise(text[:_MAX_LENGTH]).strip()
         cleaned = _clean(source)
-        folded = fold(cleaned)
+        folded = _SAME.get(folded := fold(cleaned), folded)
         if not folded:
             return None
         if self._verdict is not None:

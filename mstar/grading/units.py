@@ -21,7 +21,8 @@ _UNITS: Final = {
     "decade": ("10 year", "", "decade"), "公里": ("km", "", "kms"), "公斤": ("kg", "", "kgs kilo"),
     "cms": ("cm", "", ""), "t": ("1000 kg", "", "tonne 吨"), "斤": ("500 g", "", ""),
     "L": ("dm^3", "μmcd", "liter litre 升"), "in": ("25.4 mm", "", "inch inches"), "ft": ("12 in", "", "foot feet"),
-    "yd": ("3 ft", "", "yard"), "mi": ("1760 yd", "", "mile"), "oz": ("", "", "ounce"),
+    "yd": ("3 ft", "", "yard"), "mi": ("1760 yd", "", "mile"), "oz": ("", "", "ounce"), "rpm": ("", "", ""),
+    "ha": ("10000 m^2", "", "hectare 公顷"), "acre": ("4840 yd^2", "", "acre"), "Å": ("0.1 nm", "", "å angstrom"),
     "lb": ("16 oz", "", "lbs pound"), "unit": ("", "", "unit"), "mph": ("mi/h", "", ""), "kph": ("km/h", "", ""),
     "N": ("kg*m/s^2", "μmkM", "newton 牛顿 牛"), "J": ("N*m", "nμmkMG", "joule 焦耳 焦"),
     "W": ("J/s", "nμmkMG", "watt 瓦特 瓦"), "V": ("W/A", "nμmkM", "volt 伏特 伏"),
@@ -58,7 +59,9 @@ _MEASURES: Final[dict[str, tuple[Fraction, dict[str, int]]]] = {}
 
 def canonical_unit(text: str) -> str:
     """One name for a unit, e.g. ``cm^2`` for ``sq. centimetres``; empty if it is none that is known."""
-    name = _ADJACENT.sub(" ", " ".join(text.split()).replace("° ", "°").replace("μ ", "μ").strip(" .()[]"))
+    name = _ADJACENT.sub(
+        " ", " ".join(text.split()).replace("° ", "°").replace("μ ", "μ").replace(")/(", "/(").strip(" .()[]")
+    )
     if (symbol := _find(name)) or not name:
         return symbol
     place, factors, below = 0, [], False
