@@ -38,8 +38,7 @@ class IterationData:
         samples of hard prompts.
         """
         found = {path: float(value) for path, value in flatten(self.report, separator="/") if is_number(value)}
-        # Older reports with votes do not have it.
-        place = "labelled/funnel" if self.report.get("pseudo_labels") or "labelled" in self.report else "funnel"
+        place = "labelled/funnel" if "labelled" in self.report else "funnel"
         right, generated = (found.get(f"{place}/{name}") for name in ("correct", "generated"))
         return found | ({"right_samples": right / generated} if right is not None and generated else {})
 

@@ -158,8 +158,7 @@ def _group_row(name: str, tally: Mapping[str, float]) -> Row:
 
 def sweeps(run: RunData) -> Table:
     """What every temperature sweep decided by, for each temperature, the chosen one bold."""
-    # An earlier version's has no metric.
-    found = [(i.index, i.report["sweep"]) for i in run.iterations if "metric" in (i.report.get("sweep") or {})]
+    found = [(i.index, i.report["sweep"]) for i in run.iterations if i.report.get("sweep")]
     temperatures = sorted({float(t) for _, sweep in found for t in sweep["scores"]})
     rows = []
     for index, sweep in found:

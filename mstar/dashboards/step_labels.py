@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mstar.dashboards.sample_browser import show_label, show_prompt
 from mstar.dashboards.wording import SCORE_LEVELS, score_level
 from mstar.evaluation.prompt_survey import spread
-from mstar.storage import ASKED, current_shards
+from mstar.storage import ASKED
 from mstar.storage.tables import read_table
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def find_label_sets(root: Path, count: int) -> tuple[LabelSet, ...]:
     """
     places = ("", "*/", "mprm/*/labels/", "*/mprm/*/labels/")
     paths = sorted({path for place in places for path in root.glob(f"{place}labels-*.parquet")})
-    folders = groupby(current_shards(paths), key=lambda path: path.parent)
+    folders = groupby(paths, key=lambda path: path.parent)
     found = [_read_labels(root, folder, list(shards), count) for folder, shards in folders]
     return tuple(labels for labels in found if labels.num_responses)
 

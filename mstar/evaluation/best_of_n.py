@@ -31,7 +31,7 @@ LEADS: Final = {
     "best of N - majority": ("best of N", "majority"),
 }
 UNITS: Final = "Per cent, and differences in percentage points, with 95 % bootstrap intervals over prompts."
-_COLUMNS: Final = ("prompt_id", "sample_index", "predicted", "correct", "status", "vote", "process_reward")
+_COLUMNS: Final = ["prompt_id", "sample_index", "predicted", "correct", "status", "vote", "process_reward"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,7 @@ def measure_best_of_n(shards: Sequence[Path], seed: int = 0, resamples: int = 10
 
 def _groups(shards: Sequence[Path]) -> Iterator[list[ScoredResponse]]:
     """The graded responses by prompt, without their texts; only these columns are ever held whole."""
-    # Older files have no votes.
-    columns = {path: [name for name in pq.read_schema(path).names if name in _COLUMNS] for path in shards}
-    tables = [pq.read_table(path, columns=names) for path, names in columns.items()]
-    table = pa.concat_tables(tables, promote_options="default")
+    table = pa.concat_tables([pq.read_table(path, columns=_COLUMNS) for path in shards])
     table = table.sort_by([("prompt_id", "ascending"), ("sample_index", "ascending")])
     rows = (row for batch in table.to_batches(max_chunksize=1024) for row in batch.to_pylist())
     for _, group in groupby(rows, key=lambda row: row["prompt_id"]):
@@ -132,7 +129,7 @@ def _groups(shards: Sequence[Path]) -> Iterator[list[ScoredResponse]]:
 
 def _scored(row: dict[str, Any]) -> ScoredResponse:
     response = Response(row["prompt_id"], row["sample_index"], "", 0, True, 0.0, 0.0)
-    verdict = Verdict(row["correct"], row["predicted"], VerdictStatus(row["status"]), row.get("vote"))
+    verdict = Verdict(row["correct"], row["predicted"], VerdictStatus(row["status"]), row["vote"])
     # A response without a visible step has no reward that could be aggregated: the least.
     return ScoredResponse(response, verdict, process_reward=row["process_reward"] or 0.0)
 

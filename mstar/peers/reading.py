@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from mstar.errors import ConfigError, DataError
 from mstar.peers.rows import Kept, LabelledSteps, Pair, PeerRow, Sampled
 from mstar.peers.run_prompts import RunPrompts, label_prompts, refresh_prompts, rollout_prompts
-from mstar.storage import RunDirectory, current_shards, make_step_labels, open_step_labels, suggest_run
+from mstar.storage import RunDirectory, make_step_labels, open_step_labels, suggest_run
 from mstar.storage.tables import ASKED, open_table
 from mstar.types import Fate, StepLabels, VerdictStatus
 
@@ -99,10 +99,10 @@ def find_run_files(root: Path, iteration: int | None = None) -> RunFiles:
     labels: list[tuple[Path, Callable[[], RunPrompts]]] = []
     if iteration is None:
         found = sorted(path for depth in ("", "*/") for path in root.glob(f"{depth}labels-*.parquet"))
-        labels += [(path, partial(label_prompts, path.parent)) for path in current_shards(found)]
+        labels += [(path, partial(label_prompts, path.parent)) for path in found]
     for number in chosen:
         found = sorted(run.root.glob(f"mprm/{number:04d}-*/labels/labels-*.parquet"))
-        labels += [(path, partial(refresh_prompts, run.root)) for path in current_shards(found)]
+        labels += [(path, partial(refresh_prompts, run.root)) for path in found]
     if not shards and not labels:
         raise DataError(
             f"{root} has no responses and no step labels: give the folder of a run whose responses were not deleted, "

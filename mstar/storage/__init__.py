@@ -7,7 +7,6 @@ from mstar.storage.examples import ExampleFile, open_examples, order_examples, w
 from mstar.storage.responses import PromptResponses, read_responses, write_responses
 from mstar.storage.run_directory import RunDirectory, find_in_runs, suggest_export, suggest_run
 from mstar.storage.step_labels import (
-    current_shards,
     make_step_labels,
     open_step_labels,
     read_step_labels,
@@ -21,7 +20,6 @@ __all__ = [
     "ExampleFile",
     "PromptResponses",
     "RunDirectory",
-    "current_shards",
     "find_in_runs",
     "make_step_labels",
     "open_examples",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mstar.atomic import atomic_path
-from mstar.errors import DataError
 from mstar.storage.tables import ASKED, asked, open_table
 from mstar.types import Prompt, StepLabels
 
-_log: Final = logging.getLogger(__name__)
 _STEP_LABELS: Final = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -33,8 +30,6 @@ _STEP_LABELS: Final = pa.schema(
         ("finished", pa.bool_()),
     ]
 )
-# The columns by which those of earlier versions are known.
-_FIRST: Final = pa.schema([_STEP_LABELS.field("prompt_id"), _STEP_LABELS.field("soft_labels")])
 
 
 def write_step_labels(path: Path, labels: Sequence[StepLabels], prompts: Sequence[Prompt] | None = None) -> None:
@@ -59,42 +54,19 @@ def read_step_labels(path: Path) -> list[StepLabels]:
     """Reads step labels.
 
     Raises:
-        DataError: the file is missing, damaged, an earlier version's, or holds no step labels.
+        DataError: the file is missing, damaged, or lacks a column.
     """
     with open_step_labels(path) as file:
         return list(make_step_labels(file.read(_STEP_LABELS.names).to_pylist()))
 
 
-@contextmanager
-def open_step_labels(path: Path) -> Iterator[pq.ParquetFile]:
+def open_step_labels(path: Path) -> AbstractContextManager[pq.ParquetFile]:
     """Opens step labels, to be read some at a time; ``make_step_labels`` makes them of the rows.
 
     Raises:
-        DataError: the file is missing, damaged, an earlier version's, or holds no step labels.
+        DataError: the file is missing, damaged, or lacks a column.
     """
-    with open_table(path, _FIRST) as file:
-        if not _is_current(file):
-            raise DataError(f"{path} was written by an earlier version: annotate again, into another folder.")
-        yield file
-
-
-def current_shards(paths: Iterable[Path]) -> list[Path]:
-    """Those of some files of step labels that are not an earlier version's; a warning tells of the others."""
-    current: list[Path] = []
-    earlier: dict[Path, None] = {}
-    for path in paths:
-        with open_table(path, _FIRST) as file:
-            if _is_current(file):
-                current.append(path)
-            else:
-                earlier[path.parent] = None
-    for folder in earlier:
-        _log.warning("the step labels in '%s' were written by an earlier version, and are left out", folder)
-    return current
-
-
-def _is_current(file: pq.ParquetFile) -> bool:
-    return set(_STEP_LABELS.names) <= set(file.schema_arrow.names)
+    return open_table(path, _STEP_LABELS)
 
 
 def make_step_labels(rows: Iterable[Mapping[str, Any]]) -> Iterator[StepLabels]:

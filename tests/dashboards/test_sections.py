@@ -19,9 +19,3 @@ def test_a_vote_s_share_in_what_is_called_right_is_said() -> None:
     assert said.startswith("In iteration 1, 600 of 1\u202f000 prompts were voted on, and 20 got no answer")
     assert "Of the responses to the others, 25.0\u202f% are right." in said
     assert sections.votes(RunData("r", iterations=(IterationData(1, {"pseudo_labels": None}),))) == ""
-
-
-def test_a_sweep_of_an_earlier_version_is_left_out() -> None:
-    reports = ({"sweep": {"chosen": 1.0, "scores": {"0.7": {"pass@8": 0.5}}}}, {"sweep": None}, {})
-    run = RunData(name="r", iterations=tuple(IterationData(n, r) for n, r in enumerate(reports, 1)))
-    assert sections.sweeps(run).rows == []

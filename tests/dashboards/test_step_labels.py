@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from mstar.annotation.annotation import Annotation
@@ -75,11 +74,3 @@ def test_no_labels_are_no_label_set_and_damaged_ones_are_named(tmp_path: Path) -
     (tmp_path / "labels-00001.parquet").write_bytes(b"not parquet")
     with pytest.raises(DataError, match=r"labels-00001\.parquet"):
         find_label_sets(tmp_path, 1)
-
-
-def test_labels_of_an_earlier_version_do_not_cost_the_report(tmp_path: Path) -> None:
-    old = tmp_path / "old/labels-00000.parquet"
-    for path in (old, tmp_path / "new/labels-00000.parquet"):
-        write_step_labels(path, [label("p", 1, right=False)])
-    pq.write_table(pq.read_table(old).drop_columns(["finished"]), old)
-    assert [labels.path for labels in find_label_sets(tmp_path, 1)] == ["new"]

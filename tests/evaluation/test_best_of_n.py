@@ -23,7 +23,7 @@ def test_each_rule_chooses_in_its_own_way(tmp_path: Path) -> None:
         ))
         for name, rewards in REWARDS.items()
     ]  # fmt: skip
-    write_responses(tmp_path / "scores-00000.parquet", groups)
+    write_responses(tmp_path / "scores-00000.parquet", groups, always=("vote",))
     found = measure_best_of_n([tmp_path / "scores-00000.parquet"], resamples=10)
     accuracies = {score.rule: score.accuracy for score in found.by_n[4]}
     # x has the most votes; with rewards y has more in prompt a; x has the highest reward in prompt c.
@@ -32,7 +32,7 @@ def test_each_rule_chooses_in_its_own_way(tmp_path: Path) -> None:
     assert accuracies == pytest.approx(expected | leads)
     assert "Compare within a row" not in render_best_of_n(found, "t")
     short = PromptResponses(Prompt("d", "?", answer="y"), groups[0].responses[:2])
-    write_responses(tmp_path / "scores-00001.parquet", [short])
+    write_responses(tmp_path / "scores-00001.parquet", [short], always=("vote",))
     both = measure_best_of_n(sorted(tmp_path.glob("scores-*.parquet")), resamples=10)
     assert "its rows are of fewer" in render_best_of_n(both, "t")
 
@@ -47,7 +47,7 @@ def test_rules_are_compared_on_the_same_prompts(tmp_path: Path) -> None:
         ))
         for easy in (True, False) for number in range(20)
     ]  # fmt: skip
-    write_responses(tmp_path / "scores-00000.parquet", groups)
+    write_responses(tmp_path / "scores-00000.parquet", groups, always=("vote",))
     found = measure_best_of_n([tmp_path / "scores-00000.parquet"], resamples=200)
     scores = {score.rule: score for score in found.by_n[4]}
     vote, best, lead = (scores[rule] for rule in ("majority", "best of N", "best of N - majority"))
@@ -62,8 +62,8 @@ def test_rules_are_compared_on_the_same_prompts(tmp_path: Path) -> None:
     assert "100.0-100.0" not in text
 
 
-def test_votes_are_those_of_the_files_where_they_have_any(tmp_path: Path) -> None:
-    """Two of three right answers differ; an older file beside it has no such column."""
+def test_votes_are_those_of_the_files_where_they_are_known(tmp_path: Path) -> None:
+    """Two of three right answers differ; of the responses in the file beside it no vote is known."""
     for number, votes in enumerate((("96", "98", "80", "80", ""), (None,) * 5)):
         responses = tuple(
             ScoredResponse(Response(str(number), place, said, 1, True, 1.0, -1.0),
@@ -71,7 +71,7 @@ def test_votes_are_those_of_the_files_where_they_have_any(tmp_path: Path) -> Non
             for place, (said, vote) in enumerate(zip(("96", "98", "80", "80", "103"), votes, strict=True))
         )  # fmt: skip
         group = PromptResponses(Prompt(str(number), "?", answer="100"), responses[:4] if number == 0 else responses)
-        write_responses(tmp_path / f"scores-{number}.parquet", [group], always=("vote",) if number == 0 else ())
+        write_responses(tmp_path / f"scores-{number}.parquet", [group], always=("vote",))
     one, other = (tmp_path / f"scores-{number}.parquet" for number in (0, 1))
     assert {s.rule: s.accuracy for s in measure_best_of_n([one], resamples=10).by_n[4]}["majority"] == 0.0
     assert {s.rule: s.accuracy for s in measure_best_of_n([other], resamples=10).by_n[4]}["majority"] == 1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from mstar.errors import ConfigError, DataError
@@ -60,12 +59,6 @@ def test_an_annotation_alone(run: Path) -> None:
     files = find_run_files(run / "annotate")
     assert files.have_pictures()
     assert {type(row) for row in files.rows()} == {LabelledSteps}
-
-
-def test_step_labels_of_an_earlier_version_are_left_out(run: Path) -> None:
-    labels = run / "annotate/labels-00000.parquet"
-    pq.write_table(pq.read_table(labels).drop_columns(["finished"]), labels)
-    assert {type(row) for row in find_run_files(run).rows()} == {Kept, Pair, Sampled}
 
 
 def test_what_pushes_away_is_not_imitated(run: Path, prompts: RecordPrompts) -> None:

@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
 from mstar import storage
 from mstar.annotation.label_table import LabelTable
-from mstar.errors import DataError
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile
 from mstar.types import Prompt
@@ -43,16 +41,3 @@ def test_labels_of_several_shards_are_read_as_one_table(tmp_path: Path) -> None:
     for number in range(2):
         storage.write_step_labels(tmp_path / f"labels-{number:05d}.parquet", LABELS)
     assert list(LabelTable.read(sorted(tmp_path.glob("labels-*")))) == [*LABELS, *LABELS]
-
-
-def test_labels_of_an_earlier_version_are_refused_or_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    old, new = tmp_path / "old/labels-00000.parquet", tmp_path / "labels-00000.parquet"
-    storage.write_step_labels(new, LABELS)
-    old.parent.mkdir()
-    pq.write_table(pq.read_table(new).drop_columns(["finished"]), old)
-    with pytest.raises(DataError, match=r"written by an earlier version: annotate again, into another folder\.$"):
-        LabelTable.read([new, old])
-    assert storage.current_shards([old, new]) == [new]
-    assert caplog.messages == [
-        f"the step labels in '{old.parent}' were written by an earlier version, and are left out"
-    ]
