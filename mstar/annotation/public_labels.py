@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from mstar.annotation.label_table import LabelTable, write_label_table
-from mstar.annotation.step_label_forms import LabelledRow, StepLabelForm, find_form, read_labelled_row
+from mstar.annotation.step_label_forms import LabelledRow, find_form, read_labelled_row
 from mstar.atomic import atomic_path
 from mstar.errors import DataError
 from mstar.prompts import PixelLimits, PromptSource
@@ -46,7 +46,6 @@ class PublicStepLabels:
     Args:
         path: A ``.jsonl``, ``.json`` or ``.parquet`` file, a folder of ``.jsonl`` or ``.parquet`` files, a folder that
             ``datasets`` saved, or the id of a Hugging Face data set.
-        form: The form of the rows; auto tells it by their columns.
         image_root: The folder that image paths are relative to; none is the folder of the data.
         split: The split, where the data has several.
         pixels: Least and most pixels of a picture.
@@ -62,7 +61,6 @@ class PublicStepLabels:
     def __init__(
         self,
         path: str,
-        form: StepLabelForm = "auto",
         image_root: str | None = None,
         split: str = "train",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
@@ -77,14 +75,14 @@ class PublicStepLabels:
         first = next((row for row in rows if not isinstance(row, RowError)), None)
         if first is None:
             raise DataError(f"'{path}' has no rows that can be read.")
-        if form == "auto" and find_form(first) is None:
+        if find_form(first) is None:
             raise DataError(
                 f"'{path}' holds step labels in no known form: its columns are {rows.columns()}; rename them to "
                 "question, image, steps and labels."
             )
         columns = tabulate_step_labels([]).column_names
-        folder = cache_folder("step_labels", _FORMAT, columns, rows.fingerprint, form, root)
-        reader = _Reader(form, root)
+        folder = cache_folder("step_labels", _FORMAT, columns, rows.fingerprint, root)
+        reader = _Reader(root)
         build_table(folder, rows, reader.prompt)
         checked = open_table(folder, path, settings, mention_repeats=False)
         self._prompts = TablePrompts(checked, np.flatnonzero(checked.usable))
@@ -112,16 +110,15 @@ class PublicStepLabels:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    form: StepLabelForm
     root: str
 
     def prompt(self, row: Mapping[str, Any]) -> PromptRecord:
         """The row's question; rows with the same question and pictures are answers to one prompt."""
-        return self._record(read_labelled_row(row, self.form))
+        return self._record(read_labelled_row(row))
 
     def labels(self, row: Mapping[str, Any]) -> StepLabels:
         """The row's labels."""
-        read = read_labelled_row(row, self.form)
+        read = read_labelled_row(row)
         response = "\n".join(read.steps)
         lines = [
             line for step, own in zip(read.steps, read.labels, strict=True)

@@ -6,17 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from mstar.prompts.chats import read_turns
 from mstar.prompts.field_map import IMAGES
 from mstar.prompts.field_values import pick, read_images, read_text
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import is_empty, mark_pictures
-
-StepLabelForm = Literal[
-    "auto", "math_shepherd", "mm_prm", "stepwise", "visualprm_raw", "visualprm", "steps"
-]  # fmt: skip
 
 _QUESTIONS: Final = ("question_orig", "question", "query", "problem", "prompt", "instruction")
 _STEPS: Final = ("steps", "completions", "solution_steps")
@@ -53,7 +49,7 @@ class LabelledRow:
     labels: tuple[tuple[int, int], ...]
 
 
-def find_form(values: Mapping[str, Any]) -> StepLabelForm | None:
+def find_form(values: Mapping[str, Any]) -> str | None:
     """The form of a row by its columns, or None if it is none that is known."""
     if "steps_with_score" in values:
         return "visualprm_raw"
@@ -68,16 +64,16 @@ def find_form(values: Mapping[str, Any]) -> StepLabelForm | None:
     return "steps" if has_steps and any(name in values for name in _QUESTIONS) else None
 
 
-def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm) -> LabelledRow:
+def read_labelled_row(values: Mapping[str, Any]) -> LabelledRow:
     """Reads a row.
 
     Raises:
-        RowError: it is not of the form, has no steps or no labelled one, or not one label a step.
+        RowError: it is of no known form, has no steps or no labelled one, or not one label a step.
     """
-    known = find_form(values) if form == "auto" else form
-    if known is None or known == "auto":
+    form = find_form(values)
+    if form is None:
         raise RowError(Reason.WRONG_TYPE, f"the columns {list(values)} are those of no known form of step labels")
-    question, steps, labels = _READERS[known](values)
+    question, steps, labels = _READERS[form](values)
     if len(steps) != len(labels):
         raise RowError(Reason.BAD_STEPS, f"there are {len(steps)} steps and {len(labels)} labels")
     if -1 in labels:

@@ -15,7 +15,7 @@ from mstar.datamodules.quarantined import Quarantine, UsablePairs, require_limit
 from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader, worker_start
 from mstar.datamodules.samplers import MixedSampler
-from mstar.datamodules.step_batches import StepCollate, StepLoader, encode, step_batches
+from mstar.datamodules.step_batches import StepCollate, StepLoader, encode
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError, require_least
 from mstar.evaluation.gradeable import check_prompts
@@ -243,7 +243,7 @@ class PolicyDataModule(LightningDataModule):
         mixing = pairs.mixing() if isinstance(pairs, Rationales) else None
         if mixing is not None:
             sampler = MixedSampler(data, mixing, world_size(), rank(), self.seed)
-        batches_per_step = step_batches(self.trainer, self._examples is not None) if self.trainer is not None else 1
+        batches_per_step = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
         batch_size = self.batch_size
         if self._examples is not None and self._passes > 1:
             # A step that held several passes would be one pass: the policy has not moved between them.

@@ -16,12 +16,9 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
 from mstar.datamodules.resumable import ResumableLoader
-from mstar.errors import ConfigError
 from mstar.models.token_counter import TokenCounter
 from mstar.process_start import allow_files
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
@@ -144,30 +141,6 @@ def encode(renderer: Renderer, pairs: Sequence[Pair]) -> ResponseInputs:
     prompts, examples = [prompt for prompt, _ in pairs], [example for _, example in pairs]
     responses, tokens = [example.response for example in examples], [example.tokens for example in examples]
     return renderer.response_inputs(prompts, responses, tokens)
-
-
-def step_batches(trainer: Trainer, anew: bool) -> int:
-    """How many batches make an optimizer step in the present epoch.
-
-    Lightning's schedule of that sets the trainer's own number when the epoch begins, after its batches were made.
-
-    Args:
-        anew: Whether the loader is made anew for every epoch, whatever the trainer says of that.
-
-    Raises:
-        ConfigError: it is not, but the number changes.
-    """
-    untyped: Any = trainer  # Lightning sets these so that mypy does not see them
-    for callback in untyped.callbacks:
-        if isinstance(callback, GradientAccumulationScheduler):
-            changes = len({*callback.scheduling.values()}) > 1
-            if changes and not anew and untyped.reload_dataloaders_every_n_epochs != 1:
-                raise ConfigError(
-                    "trainer.callbacks has GradientAccumulationScheduler, but batches are made in steps of the first "
-                    "epoch's size: set trainer.reload_dataloaders_every_n_epochs to 1."
-                )
-            return callback.get_accumulate_grad_batches(trainer.current_epoch)
-    return trainer.accumulate_grad_batches
 
 
 def _usable_workers(asked: int, batches_per_step: int) -> int:

@@ -20,7 +20,7 @@ from mstar.annotation.label_table import LabelTable, load_step_labels
 from mstar.datamodules.quarantined import Quarantine, require_limits
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.datamodules.samplers import PromptBatchSampler
-from mstar.datamodules.step_batches import StepLoader, step_batches
+from mstar.datamodules.step_batches import StepLoader
 from mstar.datamodules.step_label_batches import StepLabelCollate, UsableRows
 from mstar.errors import ConfigError, DataError, counted, require_least, require_share
 from mstar.generation import derive_seed
@@ -204,7 +204,7 @@ class StepLabelDataModule(LightningDataModule):
         quarantine = self._put_aside.file(trainer.default_root_dir, name, len(labels), trainer.world_size)
         rows = UsableRows(labels, lambda number: self._find(ids[number])(), numbers, check, quarantine)
         return sampler, StepLabelCollate(
-            rows, module.renderer, module.share_prompts, module.count_terms, step_batches(trainer, anew=False)
+            rows, module.renderer, module.share_prompts, module.count_terms, trainer.accumulate_grad_batches
         )
 
     def _find(self, prompt_id: str) -> Callable[[], Prompt]:

@@ -17,7 +17,6 @@ def check_fit(trainer: Trainer, *, adapters: bool) -> None:
     Raises:
         ConfigError: there is such a setting or callback.
     """
-    accumulated = [trainer.accumulate_grad_batches]
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it
         name = f"trainer.callbacks has {type(callback).__name__}"
         if isinstance(callback, StochasticWeightAveraging):
@@ -27,7 +26,7 @@ def check_fit(trainer: Trainer, *, adapters: bool) -> None:
         if isinstance(callback, WeightAveraging) and adapters:
             raise ConfigError(f"{name}, with which a run with model.lora cannot go on from a checkpoint: drop one.")
         if isinstance(callback, GradientAccumulationScheduler):
-            accumulated += callback.scheduling.values()
+            raise ConfigError(f"{name}, but steps are made of one number of batches: set accumulate_grad_batches.")
     if trainer.overfit_batches:  # type: ignore[attr-defined]
         raise ConfigError(
             "trainer.overfit_batches would not train on the same batches again and again: take data.train.size and "
@@ -38,9 +37,9 @@ def check_fit(trainer: Trainer, *, adapters: bool) -> None:
     if whole or getattr(trainer, "fast_dev_run", False):
         return
     # A batch's loss is its share of its optimizer step's; where a fraction of an epoch ends is not known.
-    for batches in accumulated:
-        if (limit % batches) if isinstance(limit, int) else batches > 1:
-            raise ConfigError(
-                f"trainer.limit_train_batches is {limit}, which ends an epoch within an optimizer step: make it a "
-                f"multiple of {batches}, the batches of a step (trainer.accumulate_grad_batches)."
-            )
+    batches = trainer.accumulate_grad_batches
+    if (limit % batches) if isinstance(limit, int) else batches > 1:
+        raise ConfigError(
+            f"trainer.limit_train_batches is {limit}, which ends an epoch within an optimizer step: make it a "
+            f"multiple of {batches}, the batches of a step (trainer.accumulate_grad_batches)."
+        )

@@ -141,7 +141,7 @@ def test_labels_of_every_published_form_go_on_the_same_diet(tmp_path: Path, form
         path = tmp_path / f"{name}.jsonl"
         lines = [json.dumps(FORMS[form](asked, [f"{s}." for s in steps], right)) for asked, steps, right in given]
         path.write_text("\n".join(lines))
-        return PublicStepLabels(str(path), form=form).load()  # type: ignore[arg-type]
+        return PublicStepLabels(str(path)).load()
 
     labels = public("labels", rows)
 

@@ -56,10 +56,9 @@ ROWS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("form", list(ROWS))
 def test_a_row_of_every_form(form: str) -> None:
     assert find_form(ROWS[form]) == form
-    for given in ("auto", form):
-        read = read_labelled_row(ROWS[form], given)  # type: ignore[arg-type]
-        assert (read.question, read.steps, read.labels) == ("How much?", STEPS, LABELS)
-        assert read.images == (() if form == "stepwise" else ("geo/1.png",))
+    read = read_labelled_row(ROWS[form])
+    assert (read.question, read.steps, read.labels) == ("How much?", STEPS, LABELS)
+    assert read.images == (() if form == "stepwise" else ("geo/1.png",))
 
 
 @pytest.mark.parametrize(
@@ -71,21 +70,21 @@ def test_a_row_of_every_form(form: str) -> None:
     ],
 )
 def test_steps_under_other_names(row: dict[str, Any]) -> None:
-    read = read_labelled_row(row, "auto")
+    read = read_labelled_row(row)
     assert (read.question, read.steps, read.labels) == ("How much?", STEPS, LABELS)
 
 
 def test_math_shepherd() -> None:
     row = {"input": SHEPHERD, "label": SHEPHERD.replace("ки", "+", 1).replace("ки", "-"), "task": "GSM8K"}
     assert find_form(row) == "math_shepherd"
-    read = read_labelled_row(row, "auto")
+    read = read_labelled_row(row)
     assert read.question == "How much?"
     assert read.steps == ("Step 1: a", "Step 2: b", "Step 3: The answer is: 11")
     assert (read.labels, read.images) == (LABELS, ())
 
 
 def test_math_shepherd_without_numbered_steps() -> None:
-    read = read_labelled_row({"input": "How much? a ки\nb ки", "label": "How much? a +\nb -"}, "auto")
+    read = read_labelled_row({"input": "How much? a ки\nb ки", "label": "How much? a +\nb -"})
     assert (read.question, read.steps, read.labels) == ("How much?", ("a", "b"), ((1, 1), (0, 1)))
 
 
@@ -100,20 +99,20 @@ def test_math_shepherd_without_numbered_steps() -> None:
 )
 def test_math_shepherd_rows_that_do_not_fit_together(text: str, label: str) -> None:
     with pytest.raises(RowError) as caught:
-        read_labelled_row({"input": text, "label": label}, "math_shepherd")
+        read_labelled_row({"input": text, "label": label})
     assert caught.value.reason is Reason.BAD_STEPS
 
 
 def test_continuations_are_counted_where_the_data_has_their_number() -> None:
     raw = ROWS["visualprm_raw"]
     steps = [{"step": f"s{c}", "score": c / 16, "num_mc_correct": c, "num_mc_total": 16} for c in (16, 3, 0)]
-    assert read_labelled_row(raw | {"steps_with_score": steps}, "auto").labels == ((16, 16), (3, 16), (0, 16))
-    assert read_labelled_row(raw | {"steps_with_score": [{"step": "s", "score": 0.1875}]}, "auto").labels == ((3, 16),)
+    assert read_labelled_row(raw | {"steps_with_score": steps}).labels == ((16, 16), (3, 16), (0, 16))
+    assert read_labelled_row(raw | {"steps_with_score": [{"step": "s", "score": 0.1875}]}).labels == ((3, 16),)
 
 
 def test_what_a_pipeline_did_not_continue_is_not_labelled() -> None:
     steps = [{"step": f"s{c}", "num_mc_correct": c, "num_mc_total": t} for c, t in ((3, 4), (0, 4), (0, 0), (0, 0))]
-    read = read_labelled_row(ROWS["visualprm_raw"] | {"steps_with_score": steps}, "auto")
+    read = read_labelled_row(ROWS["visualprm_raw"] | {"steps_with_score": steps})
     assert read.labels == ((3, 4), (0, 4), (0, 0), (0, 0))
 
 
@@ -127,22 +126,22 @@ def test_what_a_pipeline_did_not_continue_is_not_labelled() -> None:
     ],
 )
 def test_a_neutral_step_is_not_labelled(row: dict[str, Any], neutral: bool) -> None:
-    assert read_labelled_row({"question": "Q"} | row, "auto").labels == ((1, 1), (0, 0 if neutral else 1))
+    assert read_labelled_row({"question": "Q"} | row).labels == ((1, 1), (0, 0 if neutral else 1))
 
 
 def test_0_beside_a_minus_1_is_neutral() -> None:
     row = {"question": "Q", "steps": list("abc"), "labels": [1, 0, -1]}
-    assert read_labelled_row(row, "auto").labels == ((1, 1), (0, 0), (0, 1))
+    assert read_labelled_row(row).labels == ((1, 1), (0, 0), (0, 1))
 
 
 def test_the_question_before_the_prompt_s_wording_is_preferred() -> None:
     row = ROWS["visualprm_raw"] | {"question": "Answer step by step: How much?", "question_orig": "How much?"}
-    assert read_labelled_row(row, "auto").question == "How much?"
+    assert read_labelled_row(row).question == "How much?"
 
 
 def test_steps_keep_their_lines_and_empty_ones_go() -> None:
     row = {"question": "Q", "steps": ["a\n\n  b\r\nc\n", " \n", "d"], "labels": [1, 0, 0.5]}
-    read = read_labelled_row(row, "auto")
+    read = read_labelled_row(row)
     assert (read.steps, read.labels) == (("a\n\n  b\r\nc", "d"), ((1, 1), (1, 2)))
 
 
@@ -172,7 +171,7 @@ def test_what_is_no_label(label: Any) -> None:
     ],
 )
 def test_a_first_turn_holds_question_and_step(first: str, question: str, step: str) -> None:
-    read = read_labelled_row({"image": "a.png", "conversations": turns(first, "+", "b", "-")}, "auto")
+    read = read_labelled_row({"image": "a.png", "conversations": turns(first, "+", "b", "-")})
     assert (read.question, read.steps) == (question, (step, "b"))
 
 
@@ -186,13 +185,13 @@ def test_a_first_turn_holds_question_and_step(first: str, question: str, step: s
 )
 def test_pictures_stand_where_the_question_has_them(question: str, shown: str, pictures: tuple[str, ...]) -> None:
     row = {"question": question, "steps": ["a"], "labels": [1], "image_paths": ["a.png", "b.png"]}
-    read = read_labelled_row(row, "auto")
+    read = read_labelled_row(row)
     assert (read.question, read.images) == (shown, pictures)
 
 
 def test_the_question_of_mm_prm_may_stand_behind_its_picture() -> None:
     conversation = turns(f"<image>\nQuestion: How much?\nProcess: {'<prm>'.join(STEPS)}", [1.0, 0.0, 0])
-    assert read_labelled_row(ROWS["mm_prm"] | {"conversations": conversation}, "auto").question == "How much?"
+    assert read_labelled_row(ROWS["mm_prm"] | {"conversations": conversation}).question == "How much?"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +220,7 @@ def test_the_question_of_mm_prm_may_stand_behind_its_picture() -> None:
 )
 def test_rows_that_cannot_be_used(row: dict[str, Any], reason: Reason) -> None:
     with pytest.raises(RowError) as caught:
-        read_labelled_row(row, "auto")
+        read_labelled_row(row)
     assert caught.value.reason is reason
 
 

@@ -14,14 +14,12 @@ import pytest
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.plugins import HalfPrecision
 from torch import Tensor
 from torch.utils.data import DistributedSampler, SequentialSampler
 
 from mstar.datamodules import PolicyDataModule, step_batches
 from mstar.datamodules.step_batches import StepBatch, StepLoader
-from mstar.errors import ConfigError
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.types import Example
@@ -119,22 +117,6 @@ def test_a_step_changes_the_weights_in_the_same_way_sorted_or_not(tiny: Any, tmp
     assert (whole - before).abs().max() > 1e-3
     for sort in (True, False):
         torch.testing.assert_close(train(sort, batch_size=2, accumulate=4), whole, rtol=0, atol=2e-6)
-
-
-def test_a_schedule_of_accumulation_holds_for_the_epoch_that_the_batches_are_for(make: Any) -> None:
-    data = make(accumulate=1)
-    data.trainer.callbacks = [GradientAccumulationScheduler({1: 2, 2: 4})]
-    found = []
-    for data.trainer.current_epoch in range(3):
-        loader = data.train_dataloader()
-        found.append(loader.batches_per_step if isinstance(loader, StepLoader) else 1)
-    assert found == [1, 2, 4]
-    # Without rollouts they are made once, unless the trainer is told otherwise.
-    data.trainer.reload_dataloaders_every_n_epochs = 0
-    with pytest.raises(ConfigError, match="reload_dataloaders_every_n_epochs to 1"):
-        step_batches.step_batches(data.trainer, anew=False)
-    data.trainer.reload_dataloaders_every_n_epochs = 1
-    assert step_batches.step_batches(data.trainer, anew=False) == 4
 
 
 def test_without_accumulation_batches_are_as_they_come(make: Any) -> None:

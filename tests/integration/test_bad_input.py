@@ -136,6 +136,10 @@ ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
             ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.001"],
             "trainer.callbacks has StochasticWeightAveraging, which averages before the model is loaded",
         ),
+        (
+            ["--trainer.callbacks+=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 2}"],
+            "trainer.callbacks has GradientAccumulationScheduler, but steps are made of one number of batches",
+        ),
         (["--trainer.callbacks+=EMAWeightAveraging"], "trainer.callbacks has EMAWeightAveraging, which exports an"),
         (
             ["--trainer.callbacks+=EMAWeightAveraging", "--model.lora.rank=2"],

@@ -35,6 +35,6 @@ def test_mpo(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (chat["conversations"][0]["from"], len(chat["image"])) == ("system", 1)
     assert isinstance(chat["image"], list)
     # As mstar itself reads VisualPRM400K.
-    read = read_labelled_row(lines(folder / "steps.jsonl")[1], "auto")
+    read = read_labelled_row(lines(folder / "steps.jsonl")[1])
     assert (read.steps, read.labels) == (("two",), ((0, 1),))
     assert len(read.images) == 1
