@@ -13,7 +13,14 @@ from typing import Any, Final
 from PIL import Image
 
 from mstar.dashboards.run_pictures import RunPictures
-from mstar.dashboards.wording import describe_fate, describe_verdict, score_level, scored_steps, visible
+from mstar.dashboards.wording import (
+    describe_fate,
+    describe_verdict,
+    distinct_responses,
+    score_level,
+    scored_steps,
+    visible,
+)
 from mstar.errors import DataError
 from mstar.types import Fate, ScoredResponse, StepLabels
 
@@ -86,21 +93,10 @@ def embed_picture(load: Callable[[], Image.Image], name: str) -> dict[str, Any]:
 
 
 def show_responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
-    """Every distinct response once, with the fates of all its copies: kept ones first, then by process reward.
-
-    The best of the wrong ones comes third, so that it is among the few that are shown at first.
-    """
-    copies: dict[str, list[ScoredResponse]] = {}
-    for scored in responses:
-        copies.setdefault(scored.response.text, []).append(scored)
+    """Every distinct response once (``distinct_responses``), with the fates of all its copies."""
     rows = []
-    ordered = sorted(copies.values(), key=_order)
-    wrong = next((same for same in ordered if not same[0].verdict.correct), None)
-    if wrong is not None:
-        ordered.remove(wrong)
-        ordered.insert(2, wrong)
-    for same in ordered:
-        first = min(same, key=lambda s: s.fate is not Fate.KEPT)
+    for same in distinct_responses(responses):
+        first = same[0]
         rows.append(
             {
                 "steps": _steps(scored_steps(first)),
@@ -109,7 +105,7 @@ def show_responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
                 "correct": first.verdict.correct,
                 "predicted": None if first.verdict.predicted is None else visible(first.verdict.predicted),
                 "fates": [[describe_fate(fate), count] for fate, count in Counter(s.fate for s in same).items()],
-                "kept": any(s.fate is Fate.KEPT for s in same),
+                "kept": first.fate is Fate.KEPT,
                 "reward": _rounded(first.process_reward),
                 "logprob": _rounded(first.response.logprob),
                 "temperature": _rounded(first.response.temperature),
@@ -138,12 +134,6 @@ def show_label(label: StepLabels) -> dict[str, Any]:
         "finished": label.finished,
         "chain": label.chain_correct,
     }
-
-
-def _order(same: Sequence[ScoredResponse]) -> tuple[bool, bool, float, int]:
-    first = same[0]
-    reward = -1.0 if first.process_reward is None else first.process_reward
-    return (not any(s.fate is Fate.KEPT for s in same), not first.verdict.correct, -reward, -len(same))
 
 
 def _steps(steps: Iterable[tuple[str, float | None]]) -> list[list[Any]]:

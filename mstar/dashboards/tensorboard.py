@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mstar.dashboards.wording import describe_outcome, scored_steps, visible
+from mstar.dashboards.wording import describe_outcome, distinct_responses, scored_steps, visible
 from mstar.errors import DataError
-from mstar.types import Fate
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from mstar.storage import PromptResponses
-    from mstar.types import ScoredResponse
 
 # The longest side of a picture that is logged, in pixels.
 _LARGEST: Final = 512
+# Distinct responses to a prompt that are logged.
+_RESPONSES: Final = 4
 # The dashboard's charts: category -> chart title -> the scalar tags that are drawn in it.
 # ``K`` stands for any number (``dynamics/pass@16``): TensorBoard joins the layouts of all runs, and charts for each K
 # would stand there once a K, empty but for its own runs.
@@ -95,27 +95,10 @@ def first_picture(group: PromptResponses) -> NDArray[np.uint8] | None:
     return np.asarray(picture)
 
 
-def pick_responses(group: PromptResponses, limit: int) -> tuple[ScoredResponse, ...]:
-    """Picks the responses worth showing: up to two that were kept, then one that is not right, then the others.
-
-    Identical texts are shown once.
-    """
-    # Kept responses come first, so that the copy that was kept stands for its duplicates.
-    ordered = sorted(group.responses, key=lambda s: (s.fate is not Fate.KEPT, s.response.sample_index))
-    by_text: dict[str, ScoredResponse] = {}
-    for scored in ordered:
-        by_text.setdefault(scored.response.text, scored)
-    distinct = list(by_text.values())
-    kept = [s for s in distinct if s.fate is Fate.KEPT][:2]
-    wrong = [s for s in distinct if not s.verdict.correct][:1]
-    first = [*kept, *(s for s in wrong if s not in kept)]
-    return (*first, *(s for s in distinct if s not in first))[:limit]
-
-
 def _markdown(group: PromptResponses) -> str:
     asked, gold = group.prompt.conversation, group.prompt.answer or "-"
     parts = ["**Question**", _verbatim(asked), "**Gold answer**", _verbatim(gold)]
-    for scored in pick_responses(group, 4):
+    for scored, *_ in distinct_responses(group.responses)[:_RESPONSES]:
         steps = [step if score is None else f"{score:.2f}  {step}" for step, score in scored_steps(scored)]
         parts += [f"**{describe_outcome(scored)}**", _verbatim("\n".join(steps))]
     return "\n\n".join(parts)

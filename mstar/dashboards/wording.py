@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from mstar.steps import split_steps
@@ -62,6 +63,28 @@ def describe_outcome(scored: ScoredResponse) -> str:
     if scored.fate in (Fate.WRONG, Fate.NO_ANSWER):
         return describe_verdict(scored)
     return f"{describe_verdict(scored)} \N{MIDDLE DOT} {describe_fate(scored.fate)}"
+
+
+def distinct_responses(responses: Iterable[ScoredResponse]) -> list[list[ScoredResponse]]:
+    """The copies of every distinct response, in the order that they are shown in: kept ones, right ones, by reward.
+
+    A copy that was kept is the first of its like. The best of the wrong ones comes third, so that it is among the few
+    that are shown at first.
+    """
+    copies: dict[str, list[ScoredResponse]] = {}
+    for scored in sorted(responses, key=lambda s: s.fate is not Fate.KEPT):
+        copies.setdefault(scored.response.text, []).append(scored)
+
+    def order(same: Sequence[ScoredResponse]) -> tuple[bool, bool, float, int]:
+        reward = -1.0 if same[0].process_reward is None else same[0].process_reward
+        return (same[0].fate is not Fate.KEPT, not same[0].verdict.correct, -reward, -len(same))
+
+    ordered = sorted(copies.values(), key=order)
+    wrong = next((same for same in ordered if not same[0].verdict.correct), None)
+    if wrong is not None:
+        ordered.remove(wrong)
+        ordered.insert(2, wrong)
+    return ordered
 
 
 def scored_steps(scored: ScoredResponse) -> list[tuple[str, float | None]]:

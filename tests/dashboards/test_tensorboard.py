@@ -14,10 +14,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.text.text_plugin import text_array_to_html
 from torch.utils.tensorboard import SummaryWriter
 
-from mstar.dashboards.tensorboard import CHARTS, first_picture, log_layout, log_samples, pick_responses
+from mstar.dashboards.tensorboard import CHARTS, first_picture, log_layout, log_samples
 from mstar.errors import DataError
 from mstar.storage import PromptResponses
-from mstar.types import Fate, Turn
+from mstar.types import Turn
 
 CONTRACT = {
     "dynamics/greedy_accuracy", "dynamics/pass@16", "dynamics/pass@16_gap", "dynamics/reward_pass@2",
@@ -116,14 +116,6 @@ def test_large_pictures_are_made_smaller_and_none_is_shown_where_none_can_be_rea
     tags = _read(tmp_path).Tags()
     assert tags["images"] == []
     assert tags["tensors"] == ["samples/0/text_summary", "samples/1/text_summary"]
-
-
-def test_picked_responses_are_distinct_and_include_kept_and_wrong_ones(make_group: Any) -> None:
-    group = make_group(0, "Answer: 1", "Answer: 2")
-    picked = pick_responses(group, 3)
-    assert [s.fate for s in picked] == [Fate.KEPT, Fate.WRONG, Fate.WRONG]
-    assert [s.response.sample_index for s in picked] == [0, 2, 3]
-    assert len(pick_responses(group, 9)) == 4
 
 
 @pytest.mark.parametrize("scored", [True, False])

@@ -6,9 +6,7 @@ import re
 from collections import Counter
 
 import numpy as np
-import pytest
 
-from mstar.errors import ConfigError
 from mstar.grading import AnswerGrader
 from mstar.prompts import Charts
 from mstar.prompts.charts import KINDS
@@ -88,13 +86,3 @@ def test_splits_differ_and_prompts_follow_from_their_index() -> None:
     assert (np.asarray(seed[7].images[0].load()) == np.asarray(Charts("seed", 8)[7].images[0].load())).all()
     assert all(prompt.rationale is None for prompt in pool)
     assert pool.index_of(pool[39].id) == 39
-
-
-@pytest.mark.parametrize("prompt_id", ["pool-0-40", "seed-0-1", "pool-1-1", "pool-0-01", "pool-0-", "x"])
-def test_an_unknown_id_has_no_index(prompt_id: str) -> None:
-    assert Charts("pool", 40).index_of(prompt_id) is None
-
-
-def test_an_empty_source_is_refused() -> None:
-    with pytest.raises(ConfigError, match="size is 0"):
-        Charts("pool", 0)

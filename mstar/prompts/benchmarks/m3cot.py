@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, groups
 from mstar.prompts.benchmarks.files import BenchmarkRow
-from mstar.prompts.images import PixelLimits
 
 # The authors' own copy calls "dev" what the hub's calls "validation".
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -25,10 +24,8 @@ class M3CoT(FileBenchmark):
     Args:
         path: The data set's folder (``<split>-*.parquet``, or ``<split>.jsonl`` of the authors' copy) or one file.
         split: train, validation (also called dev) or test.
-        image_root: The folder of the picture files that the authors' JSONL names.
         question_format: plain asks as the training data does; official asks as the authors' own runs do.
-        instruction: A line that is added to every question.
-        pixels: Least and most pixels of a picture.
+        settings: Those that all benchmarks have.
 
     Raises:
         DataError: the file cannot be read, or has none of the split's rows.
@@ -41,13 +38,11 @@ class M3CoT(FileBenchmark):
         self,
         path: str,
         split: Literal["train", "validation", "dev", "test"] = "test",
-        image_root: str | None = None,
         question_format: Literal["plain", "official"] = "plain",
-        instruction: str = "",
-        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+        **settings: Any,
     ) -> None:
         self._official = question_format == "official"
-        super().__init__(path, split, image_root, instruction, pixels)
+        super().__init__(path, split, **settings)
 
     def _names(self, split: str) -> tuple[str, ...]:
         return _NAMES[split]

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Final, Literal
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, clean
 from mstar.prompts.benchmarks.files import BenchmarkRow
-from mstar.prompts.images import PixelLimits
 from mstar.prompts.mathvista_text import parse_question
 from mstar.prompts.question_text import render_choices
 from mstar.types import AnswerType, Prompt
@@ -38,12 +37,10 @@ class MathVista(FileBenchmark):
     Args:
         path: The data set's folder or Parquet file, testmini.json (pictures in ``image_root``), or the
             MathVista_MINI.tsv of VLMEvalKit.
-        split: Which split of a folder. The answers of ``test`` are not public, so it cannot be scored.
-        image_root: The folder of the picture files that testmini.json names (its ``images/1.jpg`` is below it).
         question_format: plain asks as the training data does (question, unit, choices); official asks the benchmark's
             own ``query``, which also has a hint on the answer's form.
-        instruction: A line that is added to every question.
-        pixels: Least and most pixels of a picture.
+        settings: Those that all benchmarks have. The answers of the split ``test`` are not public; ``image_root`` is
+            the folder of the picture files that testmini.json names (its ``images/1.jpg`` is below it).
 
     Raises:
         DataError: the file cannot be read, or has no answers.
@@ -51,20 +48,13 @@ class MathVista(FileBenchmark):
 
     licence: ClassVar[str] = "CC BY-SA 4.0; test set only, training on it is prohibited by its authors"
     test_only: ClassVar[bool] = True
+    default_split: ClassVar[str] = "testmini"
     image_columns: ClassVar[tuple[str, ...]] = ("decoded_image", "image")
     needed: ClassVar[tuple[str, ...]] = ("question", "choices", "answer", "question_type", "answer_type")
 
-    def __init__(
-        self,
-        path: str,
-        split: str = "testmini",
-        image_root: str | None = None,
-        question_format: Literal["plain", "official"] = "plain",
-        instruction: str = "",
-        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
-    ) -> None:
+    def __init__(self, path: str, question_format: Literal["plain", "official"] = "plain", **settings: Any) -> None:
         self._official = question_format == "official"
-        super().__init__(path, split, image_root, instruction, pixels)
+        super().__init__(path, **settings)
 
     def _names(self, split: str) -> tuple[str, ...]:
         return split, f"annot_{split}"

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Final, Literal
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, groups, lettered_options
 from mstar.prompts.benchmarks.files import BenchmarkRow
-from mstar.prompts.images import PixelLimits
 from mstar.types import ImageReference
 
 # What MMBench-R leaves out; left are attribute_reasoning, logic_reasoning and relation_reasoning, as the files say.
@@ -30,10 +29,8 @@ class MMBench(FileBenchmark):
         subset: all, or reasoning for MMBench-R: attribute, logical and relation reasoning (LLaVA-CoT, arXiv 2411.10440,
             appendix E).
         circular: Count a question once, and as right if it is right in every rotation; otherwise every row counts.
-        image_root: The folder of picture files, for copies that name them.
         question_format: plain asks as the training data does; official asks as VLMEvalKit does.
-        instruction: A line that is added to every question.
-        pixels: Least and most pixels of a picture.
+        settings: Those that all benchmarks have.
 
     Raises:
         DataError: the file cannot be read, or a row names a picture of a row that has none.
@@ -47,13 +44,11 @@ class MMBench(FileBenchmark):
         path: str,
         subset: Literal["all", "reasoning"] = "all",
         circular: bool = True,
-        image_root: str | None = None,
         question_format: Literal["plain", "official"] = "plain",
-        instruction: str = "",
-        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+        **settings: Any,
     ) -> None:
         self._official, self._whole, self._circular = question_format == "official", subset == "all", circular
-        super().__init__(path, None, image_root, instruction, pixels)
+        super().__init__(path, split=None, **settings)
         self.name = "MMBench" if self._whole else "MMBench-R"
 
     def _prepare(self, rows: Sequence[BenchmarkRow], splits: Sequence[str]) -> Sequence[BenchmarkRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import (
@@ -16,7 +16,6 @@ from mstar.prompts.benchmarks.base import (
     without_pictures,
 )
 from mstar.prompts.benchmarks.files import BenchmarkRow
-from mstar.prompts.images import PixelLimits
 from mstar.prompts.mathvista_text import parse_question
 from mstar.prompts.question_text import parse_choices
 
@@ -32,11 +31,9 @@ class MMStar(FileBenchmark):
         path: mmstar.parquet or MMStar.tsv.
         subset: all, or reasoning for MMStar-R: instance and logical reasoning, math, science & technology (LLaVA-CoT,
             arXiv 2411.10440, appendix E).
-        image_root: The folder of picture files, for copies that name them.
         question_format: plain asks as the training data does, with the options taken out of the question's text and
             empty ones left out; official asks the text as it stands.
-        instruction: A line that is added to every question.
-        pixels: Least and most pixels of a picture.
+        settings: Those that all benchmarks have.
 
     Raises:
         DataError: the file cannot be read, or a question's options cannot be found in its text.
@@ -50,13 +47,11 @@ class MMStar(FileBenchmark):
         self,
         path: str,
         subset: Literal["all", "reasoning"] = "all",
-        image_root: str | None = None,
         question_format: Literal["plain", "official"] = "plain",
-        instruction: str = "",
-        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+        **settings: Any,
     ) -> None:
         self._official, self._whole = question_format == "official", subset == "all"
-        super().__init__(path, None, image_root, instruction, pixels)
+        super().__init__(path, split=None, **settings)
         self.name = "MMStar" if self._whole else "MMStar-R"
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem | None:
