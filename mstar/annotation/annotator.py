@@ -201,9 +201,6 @@ def _describe_settings(settings: AnnotationSettings) -> dict[str, Any]:
     described: dict[str, Any] = describe(settings)
     if settings.continuing != "ahead":
         del described["lead"]
-    if settings.continuing != "all":
-        # Of what settles a label; by the first one, right responses were searched and prefixes given up too early.
-        described["rule"] = 2
     return described
 
 

@@ -12,7 +12,11 @@ from mstar.errors import ConfigError, DataError, counted
 from mstar.export.card import CARD, write_data_card
 from mstar.export.folder import exporting
 from mstar.export.hub_upload import check_upload, upload
-from mstar.peers import FORMS, PeerName, Pictures, RunPrompts, Written, find_run_files, write_rows
+from mstar.peers.forms import FORMS, PeerName
+from mstar.peers.pictures import Pictures
+from mstar.peers.reading import find_run_files
+from mstar.peers.run_prompts import RunPrompts
+from mstar.peers.writing import Written, write_rows
 from mstar.prompts import PromptSource
 
 _log: Final = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from mstar.dashboards.run_config import SavedConfig, settings_of, started_in
 from mstar.errors import ConfigError
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.sources import PartName
-from mstar.provenance import arguments_of
 
 PARTS: Final[tuple[PartName, ...]] = get_args(PartName)
 # What a source takes from a place, and what it writes or looks at that a reader has no use for.
@@ -117,9 +116,6 @@ def _placed(value: Any, places: list[Path], counted: bool = False) -> Any:
     # A range counts the rows whose pictures are there, so that these are looked for again.
     unused = _UNUSED.keys() - ({"check_images"} if counted else ())
     moved = {name: _UNUSED[name] if name in unused else _placed(item, places, counted) for name, item in value.items()}
-    # Options that the run's version had, and this one has not.
-    if (made := _own_class(str(value.get("class_path")))) is not None:
-        moved["init_args"] = {name: item for name, item in settings_of(moved).items() if name in arguments_of(made)}
     # Prompts whose pictures nobody looked for count, too, so that the first ones would be others than the run's.
     if not counted and "check_images" in moved and "size" in moved:
         moved["size"] = None

@@ -79,14 +79,6 @@ def test_a_range_of_a_source_counts_the_rows_that_the_run_counted(tmp_path: Path
     assert [[prompt.id for prompt in found] for found in opened] == [["2"], ["2"]]
 
 
-def test_options_that_are_gone_by_now_are_left_out(tmp_path: Path) -> None:
-    own = {"path": str(write_rows(tmp_path)), "check_images": "exists", "cache_dir": None}
-    rows = {"class_path": "mstar.prompts.RecordPrompts", "init_args": own}
-    part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": rows, "gone": 1}}
-    [opened] = open_sources(part, SavedConfig("config.yaml", "", tmp_path))
-    assert len(opened) == 4
-
-
 def test_lists_of_splits_are_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data_images").mkdir()

@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from mstar.errors import DataError
-from mstar.peers import Pictures
+from mstar.peers.pictures import Pictures
 from mstar.prompts import RecordPrompts
 from mstar.prompts.images import FileImage, PixelLimits
 

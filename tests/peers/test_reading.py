@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mstar.errors import ConfigError, DataError
-from mstar.peers import Kept, LabelledSteps, Pair, Sampled, find_run_files
+from mstar.peers.reading import find_run_files
+from mstar.peers.rows import Kept, LabelledSteps, Pair, Sampled
 from mstar.prompts import RecordPrompts
 from mstar.storage import RunDirectory, write_responses
 from mstar.types import Fate

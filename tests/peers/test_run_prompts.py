@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from mstar.errors import ConfigError, DataError
-from mstar.peers import RunPrompts, Sampled, find_run_files
-from mstar.peers.run_prompts import rollout_prompts
+from mstar.peers.reading import find_run_files
+from mstar.peers.rows import Sampled
+from mstar.peers.run_prompts import RunPrompts, rollout_prompts
 from mstar.prompts import RecordPrompts
 from mstar.storage import RunDirectory, write_responses
 

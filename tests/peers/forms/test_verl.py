@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mstar.grading import AnswerGrader
-from mstar.peers import FORMS, Pictures, write_rows
+from mstar.peers.forms import FORMS
+from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Sampled
+from mstar.peers.writing import write_rows
 from mstar.prompts.response_rows import to_prompt
 from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
 
