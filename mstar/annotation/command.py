@@ -90,12 +90,8 @@ def annotate_policy(
     engine = engine if engine is not None else TransformersEngine()
     grader = grader if grader is not None else AnswerGrader()
     if (policy is None) != (engine.own_model is not None):
-        raise ConfigError(
-            "there is no policy to annotate with: set policy."
-            if policy is None
-            else f"policy is '{policy}', but the responses are those of '{engine.own_model}' by its address: set "
-            "policy to null, or choose another engine."
-        )
+        own = "needs a policy: set policy." if policy is None else f"asks '{engine.own_model}': set policy to null."
+        raise ConfigError(f"{type(engine).__name__} {own}")
     if policy is not None:
         refuse_step_scorer(policy)
     else:

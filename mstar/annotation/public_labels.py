@@ -76,10 +76,8 @@ class PublicStepLabels:
         if first is None:
             raise DataError(f"'{path}' has no rows that can be read.")
         if find_form(first) is None:
-            raise DataError(
-                f"'{path}' holds step labels in no known form: its columns are {rows.columns()}; rename them to "
-                "question, image, steps and labels."
-            )
+            names = rows.columns()
+            raise DataError(f"'{path}' is of no known form: call its columns {names} question, steps and labels.")
         columns = tabulate_step_labels([]).column_names
         folder = cache_folder("step_labels", _FORMAT, columns, rows.fingerprint, root)
         reader = _Reader(root)

@@ -187,10 +187,7 @@ def _split_first_turn(text: str) -> tuple[str, str]:
             return text[: match.start()], text[match.start() if kept else match.end() :]
     question, _, step = text.rstrip().rpartition("\n")
     if is_empty(question):
-        raise RowError(
-            Reason.BAD_STEPS,
-            "the first turn has neither '### Solution Process:' nor a line break between question and first step",
-        )
+        raise RowError(Reason.BAD_STEPS, "the first turn has no line break between question and first step")
     return question, step
 
 

@@ -125,10 +125,7 @@ class StepLabelDataModule(LightningDataModule):
         if not train:
             raise DataError(f"'{self.labels}' leaves no step labels to train on: lower data.validation_share.")
         if stage == "validate" and not validation:
-            raise ConfigError(
-                "no step labels are held out to validate on: raise data.validation_share, or set "
-                "data.validation_labels."
-            )
+            raise ConfigError("no step labels are held out: set data.validation_share or data.validation_labels.")
         for prompt_id in dict.fromkeys((*train.prompts()[0], *validation.prompts()[0])):
             self._find(prompt_id)
         if self.diet is not None:
@@ -212,10 +209,7 @@ class StepLabelDataModule(LightningDataModule):
         for source in self.sources:
             if (index := source.index_of(prompt_id)) is not None:
                 return partial(source.__getitem__, index)
-        raise DataError(
-            f"the step labels in '{self.labels}' name the prompt '{prompt_id}', which data.prompts does not have: give "
-            "the prompt source that was annotated."
-        )
+        raise DataError(f"data.prompts does not have '{prompt_id}' of '{self.labels}': give the prompts of the labels.")
 
 
 def _only_value(labels: Sequence[StepLabels]) -> float | None:

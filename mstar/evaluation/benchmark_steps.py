@@ -121,10 +121,7 @@ def best_threshold(results: Sequence[StepResult]) -> float:
     ordered = np.array(sorted(pairs), dtype=np.float64).reshape(-1, 2)
     values, right = ordered[:, 0], ordered[:, 1] == _RIGHT
     if right.all() or not right.any():
-        raise DataError(
-            "a threshold cannot be chosen: the held-out labels do not have both right and wrong steps; set "
-            "model.threshold, or use more data."
-        )
+        raise DataError("a threshold cannot be chosen by labels that are all right or all wrong; set model.threshold.")
     # Cutting before position i calls the first i steps wrong; equal scores cannot be cut apart.
     cuts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist()]
     missed, wrong = np.concatenate([[0], np.cumsum(right)]), np.concatenate([[0], np.cumsum(~right)])

@@ -148,10 +148,7 @@ class FieldMap:
         if "question" in found:
             found.pop("conversations", None)
         elif "conversations" not in found:
-            raise DataError(
-                f"{where} has no column of a usual name for the question; it has {listed(columns)}: name the "
-                "columns in 'fields'."
-            )
+            raise DataError(f"{where} has no question by a usual name: name its columns {listed(columns)} in 'fields'.")
         if found.get("question") == "instruction" and "input" in columns and self.context is None:
             # Alpaca's rows: what the instruction is about.
             found["context"] = "input"

@@ -123,10 +123,8 @@ def make_cache_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(
-            f"the cache '{folder}' cannot be made ({os.strerror(error.errno or 0)}): set MSTAR_CACHE to a folder that "
-            "can be written."
-        ) from error
+        why = os.strerror(error.errno or 0)
+        raise StorageError(f"the cache '{folder}' cannot be made ({why}): set MSTAR_CACHE to another.") from error
 
 
 def build_table(folder: Path, rows: Iterable[Row], convert: Convert) -> None:

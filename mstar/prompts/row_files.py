@@ -239,10 +239,7 @@ def _read_list(path: Path) -> Iterator[Any]:
                     yield value
                     position, number = end, number + 1
                 elif ended:
-                    raise DataError(
-                        f"'{path}' is a JSON list that breaks off or is damaged in row {number} ({value}); mend the "
-                        "file or get it again."
-                    )
+                    raise DataError(f"'{path}' is a JSON list that is damaged in row {number} ({value}); get it again.")
                 else:
                     more = file.read(_CHUNK)
                     buffer, position, ended = buffer[position:] + more, 0, not more

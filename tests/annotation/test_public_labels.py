@@ -68,7 +68,7 @@ def test_rows_become_prompts_and_labels(tmp_path: Path, images: str, capsys: pyt
 
 def test_an_unknown_form_is_an_error_that_lists_the_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"frage": "Q", "schritte": ["a"]}])
-    with pytest.raises(DataError, match=r"no known form: its columns are \['frage', 'schritte'\]"):
+    with pytest.raises(DataError, match=r"no known form: call its columns \['frage', 'schritte'\]"):
         PublicStepLabels(path)
     with pytest.raises(DataError, match="is an empty file"):
         PublicStepLabels(write(tmp_path / "b.jsonl", []))

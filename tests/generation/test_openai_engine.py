@@ -251,7 +251,7 @@ def test_annotate_says_what_does_not_go_together(
     stub: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert annotate(stub, tmp_path, "--policy", "some/policy") == 1
-    assert "policy is 'some/policy', but the responses are those of 'teacher' by its address" in capsys.readouterr().err
+    assert "OpenAIEngine asks 'teacher': set policy to null." in capsys.readouterr().err
     assert annotate(stub, tmp_path, "--engine.key_variable", "MSTAR_NOT_SET") == 1
     assert "MSTAR_NOT_SET" in capsys.readouterr().err
     assert stub.asked == []

@@ -102,7 +102,7 @@ def test_columns_that_are_missing_are_an_error_that_lists_those_found(tmp_path: 
     path = write_lines(tmp_path / "data.jsonl", [{"prompt_text": "Q", "img": "a.png"}])
     with pytest.raises(DataError, match=r"lacks the columns \['question', 'answer'\].*has \['prompt_text', 'img'\]"):
         RecordPrompts(path, TEXT)
-    with pytest.raises(DataError, match=r"usual name for the question; it has \['prompt_text', 'img'\]"):
+    with pytest.raises(DataError, match=r"no question by a usual name: name its columns \['prompt_text', 'img'\]"):
         RecordPrompts(path)
     (tmp_path / "comma.jsonl").write_text('{"question": "Q", "answer": "A"},\n')
     with pytest.raises(DataError, match=r"comma.jsonl' has no row that can be read; row 0: no JSON: Extra data"):

@@ -89,10 +89,8 @@ class BenchmarkSource(PromptSource):
         self._index: dict[str, int] = {}
         for index, item in enumerate(self.items):
             if self._index.setdefault(item.prompt.id, index) != index:
-                raise DataError(
-                    f"{name}: rows {self._index[item.prompt.id]} and {index} have the same id '{item.prompt.id}'; the "
-                    "file holds rows twice."
-                )
+                first = self._index[item.prompt.id]
+                raise DataError(f"{name}: rows {first} and {index} have the same id '{item.prompt.id}'; mend the file.")
         if self.pictured:
             _check_pictures(name, self.items)
 

@@ -80,10 +80,8 @@ def _files(path: Path, splits: Sequence[str]) -> list[Path]:
         found = sorted(file.parent for file in path.glob("*/dataset_info.json"))
         named = [folder for folder in found if folder.name in splits or not splits]
         if len(named) != 1:
-            raise DataError(
-                f"the data set '{path}' has the splits {[folder.name for folder in found]}, and one of "
-                f"{list(splits) or 'them'} is needed; give the folder of the split itself."
-            )
+            names = [folder.name for folder in found]
+            raise DataError(f"the data set '{path}' has the splits {names}: give the folder of the one that is meant.")
         return named
     files = find_files(path, splits)
     if not files:

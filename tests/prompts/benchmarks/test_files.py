@@ -122,5 +122,5 @@ def test_a_folder_that_datasets_saved(files: Any, shown: Any, tmp_path: Path) ->
     assert [prompt.answer for prompt in source] == ["c", "Egg"]
     assert all(shown(prompt.images[0], number) for number, prompt in enumerate(source))
     assert len(AI2D(str(tmp_path / "splits/train"))) == 1
-    with pytest.raises(DataError, match=r"has the splits \['test', 'train'\], and one of \['val"):
+    with pytest.raises(DataError, match=r"has the splits \['test', 'train'\]: give the folder"):
         AI2D(str(tmp_path / "splits"), split="val")
