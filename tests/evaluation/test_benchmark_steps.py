@@ -37,7 +37,7 @@ def test_equal_scores_cannot_be_cut_apart() -> None:
 
 
 def test_a_threshold_needs_both_classes() -> None:
-    with pytest.raises(DataError, match="all right or all wrong steps"):
+    with pytest.raises(DataError, match="all right or all wrong"):
         best_threshold([StepResult("a", (1, 1, 0), (0.5, 0.6, 0.1))])
 
 
@@ -106,4 +106,4 @@ def test_too_few_labels_are_judged_at_the_middle_and_the_table_says_so() -> None
     assert not one_question.chosen
     assert one_question.scores[0].f1_wrong == pytest.approx(2 / 3)
     assert "the threshold 0.5000 (the middle: a threshold cannot be chosen by labels" in render_steps(one_question)
-    assert "all right or all wrong steps" in render_steps(one_kind)
+    assert "all right or all wrong" in render_steps(one_kind)
