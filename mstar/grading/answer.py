@@ -28,9 +28,8 @@ class AnswerGrader(Grader):
     """Compares the answer that a response commits to last with the gold answer, by the rules of the answer's type.
 
     A commitment is a box, an answer tag or a marker such as "Answer:", "the answer is", "####" or 【答案】, or else the
-    whole response or its last line where that is nothing but an answer. A commitment that names several answers or
-    none has no answer, and nothing else is read in its place. Nothing is guessed and nothing that a model wrote is
-    executed; formulas are compared by math-verify in a process of limited computing time.
+    whole response or its last line where that is nothing but an answer. One that names several answers or none has no
+    answer, and nothing else is read in its place. Nothing that a model wrote is executed.
 
     Args:
         sentences: Whether to read what a sentence states where there is no commitment at all: for benchmarks of models
@@ -89,13 +88,10 @@ class _AnyReader(AnswerReader):
         self.takes_any_text = self._readers[0].takes_any_text
 
     def read(self, text: str) -> str | None:
-        first = None
-        for reader in self._readers:
-            found = reader.read(text)
-            if found is not None and found == reader.gold:
-                return self.gold
-            first = found if first is None else first
-        return first
+        found = [(reader.read(text), reader.gold) for reader in self._readers]
+        if any(answer is not None and answer == gold for answer, gold in found):
+            return self.gold
+        return next((answer for answer, _ in found if answer is not None), None)
 
 
 def make_reader(prompt: Prompt) -> AnswerReader:

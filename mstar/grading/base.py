@@ -18,13 +18,8 @@ class Grader(ABC):
     def grade(self, prompt: Prompt, response: str) -> Verdict:
         """Grades one response; never raises for anything that a policy may write.
 
-        Args:
-            prompt: The question with its gold answer. Without one the status is ``ungradeable_gold``, and ``predicted``
-                is still filled in, so that unlabelled prompts can be voted on.
-
-        Returns:
-            The verdict. Its ``predicted`` is normalised: two responses to one prompt that commit to the same answer
-            have the same string, because voting groups by it.
+        Without a gold answer the status is ``ungradeable_gold``, and ``predicted`` is still filled in, so that such
+        prompts can be voted on: two responses to one prompt that commit to the same answer have the same string.
         """
 
     def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:  # noqa: B027 - rules have nothing to prepare
@@ -52,11 +47,9 @@ class AnswerReader(ABC):
 
     @abstractmethod
     def read(self, text: str) -> str | None:
-        """The normalised form of a short text that is nothing but an answer, with its unit, letter or markup.
+        """The normalised form of a text that is an answer, with its unit, letter or markup; ``gold`` if it is right.
 
-        Returns:
-            The answer, equal to ``gold`` if it is right; None for a text that is no answer of this type, that names
-            several answers, or that says more than an answer ("about half of the 18 apples").
+        None for a text that is no answer of this type, names several, or says more ("about half of the 18 apples").
 
         Raises:
             mstar.grading.formulas.GradingTimeoutError: a formula could not be compared within its computing time.
@@ -66,9 +59,8 @@ class AnswerReader(ABC):
 def grade_response(prompt: Prompt, response: Response, grader: Grader) -> ScoredResponse:
     """Adds the verdict on the final answer and, where the data knows it, on the whole chain."""
     stop_if_asked()
-    return ScoredResponse(
-        response, grader.grade(prompt, response.text), chain_correct=prompt.chain_correct(response.text)
-    )
+    verdict = grader.grade(prompt, response.text)
+    return ScoredResponse(response, verdict, chain_correct=prompt.chain_correct(response.text))
 
 
 def grade_all(

@@ -87,11 +87,10 @@ def _fold(text: str) -> str:
 
 
 class ChoiceReader(AnswerReader):
-    """Reads answers that are one of several options; two options with one text are one answer.
+    """Reads answers that are one of several options, by letter or text; two options with one text are one answer.
 
     A single letter is an option's letter, unless the options are those very letters in another order and the gold
-    answer is not said to be one: then it is an option's text. What is read is the option's letter, of two options
-    with one text the first one's.
+    answer is not said to be one: then it is an option's text.
 
     Args:
         answer: The gold answer, an option's letter, text or index, or None.
@@ -161,12 +160,7 @@ class ChoiceReader(AnswerReader):
 
 
 class MultiSelectReader(AnswerReader):
-    """Reads answers that are several options, whose order and separators don't matter.
-
-    Args:
-        answer: The gold answer, such as ``A,C``, ``AC`` or a JSON list, or None.
-        answer_is: What each part of the gold answer is.
-    """
+    """Reads answers that are several options, such as ``A,C``, ``AC`` or a JSON list, in any order."""
 
     def __init__(self, answer: str | None, choices: tuple[str, ...], answer_is: AnswerIs | None = None) -> None:
         self._one = ChoiceReader(None, choices, answer_is)

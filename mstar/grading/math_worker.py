@@ -1,8 +1,7 @@
 """The worker process: reads pairs of formulas from its input, compares each in a fork of its own, prints the outcome.
 
-The fork is stopped by the kernel, by a timer of its computing time whose signal no Python code handles, because a long
-operation in C would never reach a handler; and by a limit of its memory, where the system has one (macOS has none). It
-starts with everything imported, so that it costs milliseconds.
+The kernel stops the fork, by a timer of its computing time whose signal no Python code handles, because a long
+operation in C would never reach a handler, and by a limit of its memory (macOS has none).
 """
 
 from __future__ import annotations

@@ -77,8 +77,6 @@ class NumberReader(AnswerReader):
             # Of a share below one, 0.25 % is no other way to write 0.25.
             share = self._gold is not None and 0 < abs(self._gold.value) < 1
             return [value / 100] if share else [value, value / 100]
-        if unit == "K" and not self._unit:
-            return [value, value * 1000]
         if self._is_percentage and not unit and self._gold is not None and self._gold.unit == "%":
             return [value, value * 100]
         return [value]

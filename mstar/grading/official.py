@@ -12,14 +12,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from rapidfuzz.distance import Levenshtein
+
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
-from mstar.grading.texts import distance
 from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
 
 _LETTER: Final = re.compile(r"\(([a-zA-Z])\)")
 _QUICK: Final = re.compile(r'The answer is "(.*)"\.')
 _MAX_LENGTH: Final = 400
+_OURS: Final = AnswerGrader()
 
 
 class MathVistaGrader(Grader):
@@ -28,9 +30,6 @@ class MathVistaGrader(Grader):
     Where the published extraction asks a language model, the answer that ``AnswerGrader`` reads stands in for it, and
     without one the response itself.
     """
-
-    def __init__(self) -> None:
-        self._ours = AnswerGrader()
 
     def grade(self, prompt: Prompt, response: str) -> Verdict:
         """Grades one response; see the interface."""
@@ -51,7 +50,7 @@ class MathVistaGrader(Grader):
         if match := _QUICK.search(response[-20_000:]):
             return match[1]
         # The answer type without the gold answer, which a language model that extracts does not see either.
-        read = self._ours.grade(replace(prompt, answer=None, answers=(), unit=None), response).predicted
+        read = _OURS.grade(replace(prompt, answer=None, answers=(), unit=None), response).predicted
         return response if read is None else read
 
     def _normalise(self, extraction: str, prompt: Prompt) -> str | None:
@@ -82,4 +81,4 @@ def _nearest_choice(extraction: str, choices: tuple[str, ...]) -> str:
     index = ord(name) - ord("A") if len(name) == 1 else -1
     if 0 <= index < len(choices):
         return choices[index]
-    return min(choices, key=lambda choice: distance(name[:_MAX_LENGTH], choice[:_MAX_LENGTH]))
+    return min(choices, key=lambda choice: Levenshtein.distance(name[:_MAX_LENGTH], choice[:_MAX_LENGTH]))

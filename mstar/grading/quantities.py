@@ -26,7 +26,7 @@ _QUANTITY: Final = re.compile(
           | \s*/\s*(?P<denominator>\d{{1,30}}) )?
     )
     (?: [\s-]* (?P<scale>(?:dozen|hundred|thousand|million|billion|trillion|lakh|crore|万|亿
-        |(?<=\d)k|(?-i:[kMB])|(?(currency)k|(?!)))(?!\w)|[万亿](?=[元人吨个只块米])) )?
+        |(?<=\d)k|(?-i:[kB]|(?<!\s)M)|(?(currency)[kM]|(?!)))(?!\w)|[万亿](?=[元人吨个只块米])) )?
     (?P<unit> .*)
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
@@ -53,7 +53,7 @@ _PI: Final = re.compile(r"(?<![a-z])pi\b", re.IGNORECASE)
 # A decimal comma, where it can be nothing else.
 DECIMAL_COMMA: Final = re.compile(r"^(-?(?:\d+(?=,\d{1,2}(?!\d))|0)),(\d+)(?=\s|$|%)")
 _SCALES: Final = SCALES | {"k": 1000, "m": 10**6, "b": 10**9}
-CAPITALS: Final = "AKCFTH"  # units where a blank is before them: 12A is a seat
+CAPITALS: Final = "AKCFTHM"  # units where a blank is before them: 12A is a seat
 _MAX_DIGITS: Final = 1000
 _MAX_LENGTH: Final = 200
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Final
 
 from dateutil import parser as dates
+from rapidfuzz.distance import Levenshtein
 
 from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula
@@ -22,9 +23,8 @@ _YES_NO: Final = {
 _SAME: Final = {
     **dict.fromkeys(("no solutions", "no real solution", "no real solutions", "no solution exists"), "no solution"),
     **dict.fromkeys(("无解", "∅", "empty set", "{}", "空集"), "no solution"),
-    **dict.fromkeys(("dne", "不存在"), "does not exist"),
-    **dict.fromkeys(("infinite", "infinite number", "infinitely many solutions", "无数个"), "infinitely many"),
-}
+    "dne": "does not exist", "不存在": "does not exist", "infinite": "infinitely many", "无数个": "infinitely many",
+}  # fmt: skip
 # A sentence is more than an answer.
 _STATES: Final = re.compile(r"\b(?:is|are|was|were|has|have|says?|shows?|reads?)\b", re.IGNORECASE)
 _FILLER: Final = frozenset(
@@ -41,9 +41,7 @@ _NAME: Final = re.compile(
 # "1,-3" where all solutions are asked for, which have no order.
 _NUMBERS: Final = re.compile(r"-?[\d./]+(?:\s*,\s*-?[\d./]+)+")
 _IN_ANY_ORDER: Final = re.compile(
-    r"(?is)(?!.*\b(?:system|order|respectively|terms)\b)"
-    r".*(?:\b(?:solve|solutions?|roots?|zeros|excluded|(?:find|determine|list) all|all (?:possible |real )?values)\b"
-    r"|解方程|的[解根]|所有)"
+    r"(?is)(?!.*\b(?:system|order|respectively|terms)\b).*(?:\b(?:sol(?:ve|utions?)|roots?|zeros|all)\b|方程|的[解根]|所有)"
 )
 _RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
 # What dateutil is asked about: a month's name with a number, three numbers, a time of day.
@@ -150,19 +148,9 @@ class SimilarTextReader(AnswerReader):
     def read(self, text: str) -> str | None:
         """The gold answer, if the text is similar to it, else the text in lower case; see the interface."""
         folded = " ".join(clean_latex(normalise(text[:_MAX_LENGTH])).casefold().split()).rstrip(".")
-        if self.gold and folded and 2 * distance(self.gold, folded) < max(len(self.gold), len(folded)):
+        if self.gold and folded and 2 * Levenshtein.distance(self.gold, folded) < max(len(self.gold), len(folded)):
             return self.gold
         return None if _STATES.search(folded) else folded or None
-
-
-def distance(first: str, second: str) -> int:
-    """Levenshtein distance of two texts."""
-    row = list(range(len(second) + 1))
-    for i, a in enumerate(first, start=1):
-        diagonal, row[0] = row[0], i
-        for j, b in enumerate(second, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
-    return row[-1]
 
 
 def read_literal(text: str) -> tuple[object, ...] | None:

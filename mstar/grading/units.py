@@ -34,7 +34,7 @@ _UNITS: Final = {
     "°": ("", "", "degree deg 度"), "°c": ("", "", "celsius degrees_celsius degree_celsius degrees_c degree_c deg_c"),
     "°f": ("", "", "fahrenheit degrees_fahrenheit degree_fahrenheit degrees_f degree_f deg_f"),
     "%": ("", "", "percent percentage per_cent"), "$": ("", "", "us$ us_dollar usd dollar buck 美元"),
-    "¢": ("0.01 $", "", "cent"), "€": ("", "", "eur euro"), "£": ("", "", "gbp"),
+    "M": ("mol/L", "mμn", "molar"), "¢": ("0.01 $", "", "cent"), "€": ("", "", "eur euro"), "£": ("", "", "gbp"),
     "¥": ("", "", "yen yuan rmb cny jpy 元"), "角": ("0.1 ¥", "", ""), "₹": ("", "", "rs rupee"),
 }  # fmt: skip
 _PREFIXES: Final[dict[str, tuple[list[str], int]]] = {

@@ -11,14 +11,10 @@ __all__ = ["find_stated_answer"]
 
 
 def find_stated_answer(response: str, prompt: Prompt, reader: AnswerReader) -> str | None:
-    """The normalised answer that a response states in a sentence.
+    """The normalised answer that a response states in a sentence; None if it states none, or several.
 
     Args:
         response: What ``relevant_part`` gave, without a commitment.
-        prompt: The question, its options and the type of its answer.
-
-    Returns:
-        What the reader read, or None if the response states no answer, or several.
     """
     sentences = split_sentences(response)
     if not sentences or (REFUSAL.search(response) and not any(map(REFUSAL.search, prompt.choices))):

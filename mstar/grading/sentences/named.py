@@ -39,8 +39,6 @@ _BOUND: Final = re.compile(
 )
 _LINKED: Final = re.compile(r"(?:\b(?:and|or)|[-+*/×÷^=<>–(]|\\pm)\s*\$?$", re.IGNORECASE)
 _HOW_MANY: Final = re.compile(r"\b(?:how (?:many|much)|number of)\b", re.IGNORECASE)
-# "There are (_) dots in each group."
-_BLANK: Final = re.compile(r"(?:\(_+\)|_{2,})\s+(\w+ [^.?!]{1,60}?)\s*(?:[.?!]|$)")
 # "Solution A has a higher concentration than solution B", where the higher one is asked for.
 _COMPARISON: Final = re.compile(r"\b(\w+er|more|less)\b.*?\bthan\b.*", re.IGNORECASE)
 # A question, and a sentence that breaks off.
@@ -62,8 +60,6 @@ class Named:
         words = [option for option in prompt.choices if _LETTERS.search(option) and "\\" not in option]
         self._options = [(_joined(option), option) for option in words if option.casefold() not in _CLOSED]
         self._read = reader.read
-        blank = None if prompt.choices else _BLANK.search(prompt.question)
-        self._filled = re.compile(rf"(\S+)\s+{re.escape(blank[1])}\b", re.IGNORECASE) if blank else None
 
     def open(self, sentence: str) -> str | None:
         """The answer that a sentence is, or the yes or no that it begins with."""
@@ -88,9 +84,6 @@ class Named:
             return self._read("yes" if said else "no")
         if self._adds(NEGATION, stated):
             return None
-        filled = self._filled.search(stated) if self._filled is not None else None
-        if filled is not None and (name := self._read(filled[1])) is not None:
-            return name
         return self._name_behind_verb(stated) or self._name_option(stated) or self._name_number(stated)
 
     def _adds(self, pattern: re.Pattern[str], sentence: str, *known: str) -> bool:
