@@ -43,11 +43,6 @@ class Annotation:
         """The labelled responses of all shards, in the order of the prompts; all of them are read into the memory."""
         return tuple(label for path in self.paths for label in read_step_labels(path))
 
-    @property
-    def share_correct(self) -> float:
-        """Share of the labelled responses whose final answer is right; 0 without responses."""
-        return self.num_right / self.num_responses if self.num_responses else 0.0
-
     def add(self, labels: Sequence[StepLabels]) -> None:
         """Counts a shard, which has all responses to a prompt."""
         self.num_responses += len(labels)

@@ -150,7 +150,7 @@ def annotate_policy(
         continued = "" if alone else f"{made.num_prefixes:,} prefixes continued {times}, "
         sys.stdout.write(
             f"{output}: {counted(made.num_responses, 'response')} to {counted(made.num_prompts, 'prompt')} "
-            f"({made.share_correct:.1%} right), "
+            f"({made.num_right / made.num_responses:.1%} right), "
             f"{continued}{counted(made.num_steps, 'step label')}; "
             f"{made.num_tokens:,} tokens in {time.perf_counter() - began:.0f} s\n"
         )

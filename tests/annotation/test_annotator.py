@@ -115,7 +115,7 @@ def test_labels_of_a_mixed_prompt_by_hand(tmp_path: Path) -> None:
     assert len({sample.seed for sample in samples}) == len(samples) == 4 + 5 * 4
     assert {sample.temperature for sample in samples} == {0.7}
     assert (made.num_prefixes, made.num_steps, made.num_tokens) == (5, 9, 240)
-    assert made.share_correct == pytest.approx(2 / 3)
+    assert made.num_right == 2
     assert read_step_labels(tmp_path / "labels-00000.parquet") == list(made.labels)
 
 

@@ -28,13 +28,12 @@ class PeerTable:
 
     Attributes:
         to_row: Makes its row of one of the run's; raises DataError if the form has no place for it.
-        columns: Of a Parquet file its columns beside the pictures, in the types of ``datasets``, by whether any row has
-            pictures; None for JSON lines.
+        columns: Of a Parquet file its columns beside the pictures, by whether any row has some; None for JSON lines.
     """
 
     file: str
     to_row: Callable[[Any, Pictures], Row]
-    columns: Callable[[bool], dict[str, Any]] | None = None
+    columns: Callable[[bool], pa.Schema] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +50,15 @@ class PeerForm:
     extras: Callable[[Mapping[str, int], Path], Mapping[str, Any]] = lambda files, folder: {}
 
 
-def arrow_schema(columns: dict[str, Any], with_pictures: bool) -> pa.Schema:
+def arrow_schema(columns: pa.Schema, with_pictures: bool) -> pa.Schema:
     """The columns of a Parquet file, with what tells ``datasets`` which of them has pictures.
 
     One without any would have TRL ask for a processor.
     """
     from datasets import Features, Image
 
-    return Features(columns | ({"images": [Image()]} if with_pictures else {})).arrow_schema
+    named = dict(Features.from_arrow_schema(columns))
+    return Features(named | ({"images": [Image()]} if with_pictures else {})).arrow_schema
 
 
 def message_row(messages: Sequence[Mapping[str, Any]], prompt: Prompt, pictures: Pictures) -> Row:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
+
+import pyarrow as pa
 
 from mstar.chat_template import place_pictures
 from mstar.peers.forms.base import PeerForm, PeerTable, Row, whole_text
@@ -11,6 +13,11 @@ from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 from mstar.rewards.published.base import question_of
 from mstar.types import Prompt, Turn
+
+_TEXT: Final = pa.string()
+_STEPWISE: Final = pa.schema(
+    [("prompt", _TEXT), ("completions", pa.list_(_TEXT)), ("labels", pa.list_(pa.bool_())), ("prompt_id", _TEXT)]
+)
 
 
 def _row(prompt: Prompt, pictures: Pictures, **answers: str) -> Row:
@@ -46,28 +53,19 @@ def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
     }
 
 
-def _chat(*answers: str) -> Callable[[bool], dict[str, Any]]:
-    def columns(with_pictures: bool) -> dict[str, Any]:
-        from datasets import Value
-
-        text: Any = Value("string")
-        messages = [{"role": text, "content": [{"type": text, "text": text}] if with_pictures else text}]
-        return {**dict.fromkeys(("prompt", *answers), messages), "prompt_id": text}
+def _chat(*answers: str) -> Callable[[bool], pa.Schema]:
+    def columns(with_pictures: bool) -> pa.Schema:
+        content = pa.list_(pa.struct([("type", _TEXT), ("text", _TEXT)])) if with_pictures else _TEXT
+        messages = pa.list_(pa.struct([("role", _TEXT), ("content", content)]))
+        return pa.schema([*((name, messages) for name in ("prompt", *answers)), ("prompt_id", _TEXT)])
 
     return columns
-
-
-def _stepwise(_: bool) -> dict[str, Any]:
-    from datasets import Value
-
-    text = Value("string")
-    return {"prompt": text, "completions": [text], "labels": [Value("bool")], "prompt_id": text}
 
 
 TRL: Final = PeerForm(
     {
         Kept: PeerTable("sft.parquet", _kept, _chat("completion")),
         Pair: PeerTable("preference.parquet", _pair, _chat("chosen", "rejected")),
-        LabelledSteps: PeerTable("stepwise.parquet", _steps, _stepwise),
+        LabelledSteps: PeerTable("stepwise.parquet", _steps, lambda _: _STEPWISE),
     }
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+import pyarrow as pa
+
 from mstar.errors import DataError
 from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, marked_turns
 from mstar.peers.pictures import Pictures
@@ -14,6 +16,18 @@ from mstar.types import AnswerIs, Prompt
 
 # Which of verl's reward functions is meant follows from it; a custom_reward_function sees it too.
 _SOURCE: Final = "mstar"
+_TEXT: Final = pa.string()
+_MESSAGES: Final = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT)]))
+_SFT: Final = pa.schema([("messages", _MESSAGES), ("prompt_id", _TEXT)])
+_RL: Final = pa.schema(
+    [
+        ("data_source", _TEXT),
+        ("prompt", _MESSAGES),
+        ("ability", _TEXT),
+        ("reward_model", pa.struct([("style", _TEXT), ("ground_truth", _TEXT)])),
+        ("extra_info", pa.struct([*((name, _TEXT) for name in ("split", "prompt_id", "question", "answer")), *GOLD])),
+    ]
+)
 
 
 def _images(prompt: Prompt, pictures: Pictures) -> list[dict[str, Any]]:
@@ -53,32 +67,9 @@ def _sampled(row: Sampled, pictures: Pictures) -> Row:
     }
 
 
-def _sft_columns(_: bool) -> dict[str, Any]:
-    from datasets import Value
-
-    return {"messages": _messages(), "prompt_id": Value("string")}
-
-
-def _rl_columns(_: bool) -> dict[str, Any]:
-    from datasets import Features, Value
-
-    text = Value("string")
-    names = ("split", "prompt_id", "question", "answer")
-    return {
-        "data_source": text,
-        "prompt": _messages(),
-        "ability": text,
-        "reward_model": {"style": text, "ground_truth": text},
-        "extra_info": {**dict.fromkeys(names, text), **Features.from_arrow_schema(GOLD)},
-    }
-
-
-def _messages() -> Any:
-    from datasets import Value
-
-    return [{"role": Value("string"), "content": Value("string")}]
-
-
 VERL: Final = PeerForm(
-    {Kept: PeerTable("sft.parquet", _kept, _sft_columns), Sampled: PeerTable("rl.parquet", _sampled, _rl_columns)}
+    {
+        Kept: PeerTable("sft.parquet", _kept, lambda _: _SFT),
+        Sampled: PeerTable("rl.parquet", _sampled, lambda _: _RL),
+    }
 )
