@@ -125,7 +125,7 @@ class StepLabelDataModule(LightningDataModule):
         if not train:
             raise DataError(f"'{self.labels}' leaves no step labels to train on: lower data.validation_share.")
         if stage == "validate" and not validation:
-            raise ConfigError("no step labels are held out: set data.validation_share or data.validation_labels.")
+            raise ConfigError("no step labels are held out: raise data.validation_share or set data.validation_labels.")
         for prompt_id in dict.fromkeys((*train.prompts()[0], *validation.prompts()[0])):
             self._find(prompt_id)
         if self.diet is not None:

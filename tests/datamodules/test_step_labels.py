@@ -188,7 +188,7 @@ def test_labels_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         StepLabelDataModule(str(tmp_path / "missing.parquet"), source).setup("fit")
     path = tmp_path / "labels-00000.parquet"
     write_step_labels(path, [label("annotation-0-7")])
-    with pytest.raises(DataError, match=r"'annotation-0-7', which data\.prompts does not have"):
+    with pytest.raises(DataError, match=r"data\.prompts does not have 'annotation-0-7'"):
         StepLabelDataModule(str(tmp_path), source, validation_share=0.0).setup("fit")
     write_step_labels(path, [StepLabels("annotation-0-0", "a\nb", ("a\nb",), (1,), (1,), True)])
     with pytest.raises(DataError, match="annotate again"):
