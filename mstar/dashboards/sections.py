@@ -43,10 +43,6 @@ def dynamics(run: RunData) -> list[Chart]:
     """Curves of the training dynamics over iterations."""
     depth, prompts = _last(run, "dynamics/k"), _last(run, "dynamics/prompts")
     k = "K" if depth is None else f"{depth:g}"
-    reward = next(
-        (key for i in run.iterations for key in i.values if key.startswith("dynamics/reward_pass_at_k")),
-        "dynamics/reward_pass_at_k",
-    )
     return _drawn(
         _curves(
             run,
@@ -69,7 +65,7 @@ def dynamics(run: RunData) -> list[Chart]:
         _curves(
             run,
             "Exploration",
-            {f"Pass@{k} minus greedy": "dynamics/pass_at_k_gap", "Reward-Pass@2": reward},
+            {f"Pass@{k} minus greedy": "dynamics/pass_at_k_gap", "Reward-Pass@2": "dynamics/reward_pass_at_k"},
             note="The gap is what sampling finds and greedy decoding does not; it closes as exploration ends.",
         ),
         _curves(

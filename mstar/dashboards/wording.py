@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -95,9 +94,7 @@ def scored_steps(scored: ScoredResponse) -> list[tuple[str, float | None]]:
 
 
 def score_level(score: float) -> int:
-    """The colour level of a step score in [0, 1]: 0 (lowest fifth, or not finite) to ``SCORE_LEVELS - 1``."""
-    if not math.isfinite(score):
-        return 0
+    """The colour level of a step score in [0, 1]: 0 (lowest fifth) to ``SCORE_LEVELS - 1``."""
     return min(SCORE_LEVELS - 1, max(0, int(score * SCORE_LEVELS)))
 
 

@@ -63,7 +63,7 @@ def arrow_schema(columns: pa.Schema, with_pictures: bool) -> pa.Schema:
 
 def message_row(messages: Sequence[Mapping[str, Any]], prompt: Prompt, pictures: Pictures) -> Row:
     """Messages about a prompt, with the paths of its pictures."""
-    return {"messages": messages, "images": paths(prompt, pictures), "prompt_id": prompt.id}
+    return {"messages": messages, "images": [pictures.path(image) for image in prompt.images], "prompt_id": prompt.id}
 
 
 def marked_turns(prompt: Prompt, turns: Sequence[Turn] | None = None) -> list[dict[str, str]]:
@@ -129,8 +129,3 @@ def judged_steps(row: LabelledSteps) -> list[dict[str, str]]:
 def judged_row(row: LabelledSteps, pictures: Pictures) -> Row:
     """The same with the paths of the pictures."""
     return message_row(judged_steps(row), row.prompt, pictures)
-
-
-def paths(prompt: Prompt, pictures: Pictures) -> list[str]:
-    """The paths of a prompt's pictures."""
-    return [pictures.path(image) for image in prompt.images]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mstar.errors import DataError
 from mstar.peers.forms.base import (
     PeerForm,
     PeerTable,
@@ -30,21 +29,13 @@ _TAGS: Final = {
 _PREFERENCE: Final = "preference.jsonl"
 
 
-def _messages(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Messages, if user and assistant take turns: LLaMA-Factory empties others without a stop."""
-    said = messages[1:] if messages[0]["role"] == "system" else messages
-    if any(message["role"] != ("user", "assistant")[place % 2] for place, message in enumerate(said)):
-        raise DataError("user and assistant do not take turns in its chat, which LLaMA-Factory skips")
-    return messages
-
-
 def _kept(row: Kept, pictures: Pictures) -> Row:
-    return message_row(_messages(answered(row)), row.prompt, pictures)
+    return message_row(answered(row), row.prompt, pictures)
 
 
 def _pair(row: Pair, pictures: Pictures) -> Row:
     chosen, rejected = ({"role": "assistant", "content": whole_text(text)} for text in (row.chosen, row.rejected))
-    made = message_row(_messages(marked_turns(row.prompt)), row.prompt, pictures)
+    made = message_row(marked_turns(row.prompt), row.prompt, pictures)
     return {**made, "chosen": chosen, "rejected": rejected}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import DataError
-from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, marked_turns, paths, whole_text
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, marked_turns, whole_text
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 from mstar.types import PICTURE, Prompt
@@ -25,7 +25,7 @@ def _lined(text: str) -> str:
 
 def _image(prompt: Prompt, pictures: Pictures) -> Row:
     """One path, or a list of several; a question without a picture has no such column."""
-    found = paths(prompt, pictures)
+    found = [pictures.path(image) for image in prompt.images]
     return {"image": found[0] if len(found) == 1 else found} if found else {}
 
 

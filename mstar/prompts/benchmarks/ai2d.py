@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, groups, lettered_options
 from mstar.prompts.benchmarks.files import BenchmarkRow
 
@@ -28,10 +27,6 @@ class AI2D(FileBenchmark):
         answer = clean(values["answer"])
         if "options" in values:
             choices = [str(option) for option in values["options"]]
-            if not answer.isdecimal() or int(answer) >= len(choices):
-                raise DataError(
-                    f"the answer '{answer}' is not the number, from 0, of one of its {len(choices)} options"
-                )
             letter = chr(ord("A") + int(answer))
         else:
             options = {letter: str(values[letter] or "") for letter in "ABCDEFGH" if letter in values}
