@@ -63,9 +63,8 @@ class Answer:
             text, thoughts = message["content"], message.get("reasoning_content") or message.get("reasoning")
             counts = ("prompt_tokens", "completion_tokens", "total_tokens")
             read, written, total = (int(usage.get(name) or 0) for name in counts)
-            written = max(
-                written, total - read if read else 0
-            )  # some leave the thoughts out, which take room and are paid for
+            # Some leave the thoughts out, which take room and are paid for.
+            written = max(written, total - read if read else 0)
             if isinstance(text, list):  # parts, as Mistral's models that reason answer; their thoughts are no answer
                 thoughts, text = text, "".join(part["text"] for part in text if part["type"] == "text")
         except (AttributeError, KeyError, TypeError, ValueError):
