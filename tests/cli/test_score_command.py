@@ -182,7 +182,7 @@ def test_a_row_that_does_not_say_what_the_reward_reads_is_left_out_by_its_number
 
 @pytest.mark.parametrize(
     "field",
-    [{"sample_index": "a"}, {"sample_index": 0.5}, {"num_tokens": True}, {"logprob": []}, {"prompt_id": {}},
+    [{"sample_index": "a"}, {"num_tokens": True}, {"logprob": []}, {"prompt_id": {}},
      {"predicted": 5}, {"chain_correct": "yes"}],
 )  # fmt: skip
 def test_a_field_of_another_type_is_told_too(tmp_path: Path, field: dict[str, Any]) -> None:

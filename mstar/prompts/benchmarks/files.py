@@ -57,7 +57,7 @@ def read_benchmark(
         image_root: The folder of picture files; None is that of each data file, or ``image_folder`` in it.
 
     Raises:
-        DataError: there is nothing there, or it cannot be read.
+        DataError: it is not there, or cannot be read.
     """
     root = folder_of(path) if image_root is None else image_root
     rows: list[BenchmarkRow] = []
@@ -65,8 +65,6 @@ def read_benchmark(
         beside = "." if image_root is not None else os.path.relpath(file.parent / image_folder, root)
         for values, images in _read(file, tuple(image_columns), root, beside, limits):
             rows.append(BenchmarkRow(len(rows), values, images, file.stem))
-    if not rows:
-        raise DataError(f"'{path}' has no rows; get the file again.")
     return tuple(rows)
 
 
