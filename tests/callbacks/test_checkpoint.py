@@ -223,7 +223,6 @@ def test_so_many_checkpoints_are_on_the_disk_at_once(
     assert (count(), max(seen)) == (rest, peak)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.parametrize("keep_last", [1, 2])
 def test_a_kill_at_any_file_operation_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, keep_last: int) -> None:
     fit(tmp_path / "whole", IterationCheckpoint(keep_last=keep_last), max_epochs=2)

@@ -40,14 +40,6 @@ class Exported(PolicyModule):
             raise OSError("no space left")
 
 
-def test_a_folder_is_written_and_replaced(tmp_path: Path) -> None:
-    folder = tmp_path / "deep" / "policy"
-    for text in ("first", "second"):
-        export_atomically(Exported(text), folder)
-        assert [path.name for path in folder.parent.iterdir()] == ["policy"]
-        assert (folder / "model.txt").read_text() == text
-
-
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
 def test_all_that_is_exported_can_be_read_by_whom_the_umask_says(
     warm_policy: Path, tmp_path: Path, umask: int, mode: int

@@ -25,13 +25,13 @@ from mstar.models.backbone import load_model, load_renderer
 from mstar.prompts import TinyDice
 from mstar.selection import Balance
 from mstar.storage import RunDirectory, read_responses
+from tests.integration.kill_many import differences
 
 if TYPE_CHECKING:
     from tests.conftest import Evolve
 
 TESTS = Path(__file__).parents[1]
 Stub: Any = runpy.run_path(str(TESTS / "generation/test_vllm_server_engine.py"))["Stub"]
-differences = runpy.run_path(str(TESTS / "integration/kill_many.py"))["differences"]
 
 # Seeds of the samples of the second iteration.
 SECOND = {derive_seed(5, "rollout/2", prompt.id, index) for prompt in TinyDice("pool", 32) for index in range(4)}

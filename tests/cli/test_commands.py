@@ -133,17 +133,6 @@ def test_off_in_yaml_needs_no_quotes(evolve: Any, tmp_path: Path, capsys: pytest
     assert RolloutCallback(selection="random", unlabelled=read).settings.unlabelled == "off"
 
 
-def test_fit_without_rollouts_is_supervised(evolve: Any) -> None:
-    settings = evolve.settings()
-    del settings["rollout"]
-    settings["data"]["init_args"]["train"]["init_args"] = {"split": "seed", "size": 8}
-    assert main(["fit", "--config", str(evolve.write(settings))]) == 0
-    state = torch.load(evolve.folder / "run/checkpoints/last.ckpt", weights_only=True)
-    assert state["global_step"] == 2 * 2
-    assert not (evolve.folder / "run/iterations").exists()
-    assert (evolve.folder / "run/policy/model.safetensors").is_file()
-
-
 def test_configured_callbacks_replace_the_defaults(evolve: Any) -> None:
     flags = [
         "--trainer.callbacks+", "mstar.callbacks.ExportCallback", "--trainer.callbacks.folder",

@@ -133,12 +133,6 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureF
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     assert export(tmp_path / "foreign.ckpt", tmp_path / "out") == 1
     assert "was not written by mstar" in capsys.readouterr().err
-    (tmp_path / "text.ckpt").write_text("no checkpoint")
-    assert export(tmp_path / "text.ckpt", tmp_path / "out") == 1
-    assert "text.ckpt' cannot be read as a checkpoint" in capsys.readouterr().err
-    torch.save({"mstar": {"kind": "policy"}, "model": torch.nn.Linear(1, 1)}, tmp_path / "pickle.ckpt")
-    assert export(tmp_path / "pickle.ckpt", tmp_path / "out") == 1
-    assert "pickle.ckpt' cannot be read as a checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

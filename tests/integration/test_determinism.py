@@ -10,18 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mstar.storage import ExampleFile, RunDirectory, read_responses
-from mstar.types import Example, ScoredResponse
+from mstar.storage import ExampleFile, RunDirectory
+from mstar.types import Example
+from tests.integration.results import rows_of
 
 
 def weights(root: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = torch.load(root / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     return state
-
-
-def responses(root: Path, iteration: int) -> list[ScoredResponse]:
-    run = RunDirectory(root)
-    return [row for shard in run.response_shards(iteration) for row in read_responses(shard)]
 
 
 def examples(root: Path) -> list[list[Example]]:
@@ -49,18 +45,18 @@ def test_two_runs_with_one_seed_are_equal(run: Path, evolve_once: Any, forker: A
     assert int(log.read_text().split()[0]) != hash("mstar")
     again = evolve_once.folder / "again"
     for iteration in (1, 2):
-        assert responses(again, iteration) == responses(run, iteration)
+        assert rows_of(again, iteration) == rows_of(run, iteration)
     assert examples(again) == examples(run)
     assert same_weights(weights(again), weights(run))
 
 
 def test_another_seed_draws_other_prompts_and_responses(run: Path, evolve_once: Any) -> None:
     other = evolve_once("--seed_everything", "1", name="other", dynamics=False)
-    ids = [{row.response.prompt_id for row in responses(root, 1)} for root in (run, other)]
+    ids = [{row.response.prompt_id for row in rows_of(root, 1)} for root in (run, other)]
     assert ids[0] != ids[1]
     shared = ids[0] & ids[1]
     texts = [
-        {(r.response.prompt_id, r.response.sample_index): r.response.text for r in responses(root, 1)}
+        {(r.response.prompt_id, r.response.sample_index): r.response.text for r in rows_of(root, 1)}
         for root in (run, other)
     ]
     assert any(texts[0][prompt_id, i] != texts[1][prompt_id, i] for prompt_id in shared for i in range(4))
@@ -71,25 +67,14 @@ def test_the_engine_batch_and_the_shards_do_not_change_what_is_kept(run: Path, e
     flags = ["--rollout.engine.batch_size", "5", "--rollout.shard_size", "3", "--trainer.max_epochs", "1"]
     small = evolve_once(*flags, name="small", dynamics=False)
     assert len(RunDirectory(small).response_shards(1)) == 6
-    assert [r.response.text for r in responses(small, 1)] == [r.response.text for r in responses(run, 1)]
+    assert [r.response.text for r in rows_of(small, 1)] == [r.response.text for r in rows_of(run, 1)]
     assert examples_of(small) == examples_of(run)
-    for one, other in zip(responses(small, 1), responses(run, 1), strict=True):
+    for one, other in zip(rows_of(small, 1), rows_of(run, 1), strict=True):
         assert one.response.logprob == pytest.approx(other.response.logprob, abs=1e-3)
 
 
 def examples_of(root: Path) -> list[Example]:
     return list(ExampleFile(RunDirectory(root).examples(1)))
-
-
-def test_a_run_started_again_uses_the_shards_that_are_there(run: Path, evolve_once: Any) -> None:
-    copy = run.parent / "copy"
-    shutil.copytree(run, copy)
-    shard = RunDirectory(copy).responses(1, 0)
-    before = shard.stat().st_mtime_ns
-    evolve_once(name="copy", dynamics=False)
-    assert shard.stat().st_mtime_ns == before
-    assert not list((copy / "iterations").glob("0001.old-*"))
-    assert same_weights(weights(copy), weights(run))
 
 
 def forget(run: Path) -> None:
@@ -107,8 +92,8 @@ def test_shards_of_another_plan_are_moved_aside(run: Path, evolve_once: Any) -> 
     evolve_once("--rollout.temperature", "0.7", "--trainer.max_epochs", "1", name="changed", dynamics=False)
     assert (copy / "iterations/0001.old-1/responses-00000.parquet").read_bytes() == kept
     assert (copy / "iterations/0002.old-1/examples.parquet").is_file()
-    assert {row.response.temperature for row in responses(copy, 1)} == {0.7}
+    assert {row.response.temperature for row in rows_of(copy, 1)} == {0.7}
     forget(copy)
     evolve_once("--data.train.size", "24", "--trainer.max_epochs", "1", name="changed", dynamics=False)
     assert (copy / "iterations/0001.old-2").is_dir()
-    assert len(responses(copy, 1)) == 12 * 4
+    assert len(rows_of(copy, 1)) == 12 * 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from mstar.prompts import TinyDice
-from mstar.storage import RunDirectory
 from mstar.types import Prompt
+from tests.integration.results import report_of
 
 CONTRACT = {
     "dynamics/greedy_accuracy",
@@ -68,7 +67,7 @@ def events(run: Path) -> EventAccumulator:
 
 
 def reports(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(RunDirectory(run).report(i).read_text()) for i in range(3)]
+    return [report_of(run, i) for i in range(3)]
 
 
 def test_the_tags_are_those_of_the_contract(events: EventAccumulator) -> None:

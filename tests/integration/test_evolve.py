@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,8 @@ from mstar.__main__ import main
 from mstar.models.backbone import load_model, load_renderer
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, RunDirectory, read_responses
-from mstar.types import Fate, ScoredResponse
-
-
-def scored(root: Path, iteration: int) -> list[ScoredResponse]:
-    run = RunDirectory(root)
-    return [row for shard in run.response_shards(iteration) for row in read_responses(shard)]
-
-
-def report(root: Path, iteration: int) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(RunDirectory(root).report(iteration).read_text())
-    return loaded
+from mstar.types import Fate
+from tests.integration.results import report_of, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +48,14 @@ def test_the_shards_open_with_datasets(run: Path, tmp_path: Path) -> None:
 
 
 def test_every_prompt_is_sampled_once_in_a_pass(run: Path) -> None:
-    ids = [{row.response.prompt_id for row in scored(run, iteration)} for iteration in (1, 2)]
+    ids = [{row.response.prompt_id for row in rows_of(run, iteration)} for iteration in (1, 2)]
     assert [len(part) for part in ids] == [16, 16]
     assert ids[0] | ids[1] == {prompt.id for prompt in TinyDice("pool", 32)}
 
 
 def test_what_is_kept_is_what_is_trained_on(run: Path) -> None:
     for iteration in (1, 2):
-        kept = [(s.response.prompt_id, s.response.text) for s in scored(run, iteration) if s.fate is Fate.KEPT]
+        kept = [(s.response.prompt_id, s.response.text) for s in rows_of(run, iteration) if s.fate is Fate.KEPT]
         examples = [(e.prompt_id, e.response) for e in ExampleFile(RunDirectory(run).examples(iteration))]
         assert sorted(kept) == sorted(examples)
         assert len(examples) > 3
@@ -73,7 +63,7 @@ def test_what_is_kept_is_what_is_trained_on(run: Path) -> None:
 
 
 def test_the_fates_follow_from_verdicts_and_rewards(run: Path) -> None:
-    rows = scored(run, 1) + scored(run, 2)
+    rows = rows_of(run, 1) + rows_of(run, 2)
     fates = Counter(row.fate for row in rows)
     assert fates[Fate.KEPT] > 5
     assert fates[Fate.NOT_SELECTED] > 0
@@ -90,8 +80,8 @@ def test_the_fates_follow_from_verdicts_and_rewards(run: Path) -> None:
 
 
 def test_the_funnel_adds_up(run: Path) -> None:
-    rows = scored(run, 1)
-    found = report(run, 1)
+    rows = rows_of(run, 1)
+    found = report_of(run, 1)
     assert found["funnel"] == {
         "generated": len(rows),
         "parsed": sum(row.verdict.predicted is not None for row in rows),
@@ -102,13 +92,13 @@ def test_the_funnel_adds_up(run: Path) -> None:
     assert found["tokens"] == sum(row.response.num_tokens for row in rows)
     assert found["tokens_per_second"] == pytest.approx(found["tokens"] / found["seconds"]["generate"])
     assert set(found["seconds"]) == {"generate", "grade", "score", "train", "dynamics"}
-    assert set(report(run, 0)["seconds"]) == {"dynamics"}
+    assert set(report_of(run, 0)["seconds"]) == {"dynamics"}
     assert found["skipped"] is False
 
 
 def test_the_dynamics_are_measured_before_and_after_every_iteration(run: Path) -> None:
     for iteration in (0, 1, 2):
-        found = report(run, iteration)
+        found = report_of(run, iteration)
         dynamics = found["dynamics"]
         assert dynamics["k"] == 4
         assert dynamics["pass_at_k_gap"] == pytest.approx(dynamics["pass_at_k"] - dynamics["greedy_accuracy"])
@@ -125,42 +115,16 @@ def test_the_exported_policy_has_the_weights_of_the_last_checkpoint(run: Path, w
     assert load_renderer(str(run / "policy"), policy).end_id == load_renderer(str(warm_policy)).end_id
 
 
-@pytest.mark.parametrize(
-    ("selection", "most"), [("random", 2), ("all", 4), ("likelihood", 2), ("oracle", 2), ("threshold", 4)]
-)
-def test_every_selection_rule_runs(evolve: Any, warm_mprm: Path, selection: str, most: int) -> None:
-    reward_model = str(warm_mprm) if selection == "threshold" else None
-    root = evolve(
-        "--trainer.max_epochs", "1", selection=selection, reward_model=reward_model, threshold=0.4, dynamics=False
-    )
-    rows = scored(root, 1)
-    kept = Counter(row.response.prompt_id for row in rows if row.fate is Fate.KEPT)
-    assert 1 <= max(kept.values()) <= most
-    right = [row for row in rows if row.verdict.correct]
-    match selection:
-        case "all":
-            assert {row.fate for row in right} <= {Fate.KEPT, Fate.DUPLICATE}
-        case "threshold":
-            assert all((row.fate is Fate.KEPT) == ((row.process_reward or 0) > 0.4) for row in right)
-            assert len({row.fate for row in right}) == 2
-        case _:
-            assert all(row.step_scores == () for row in rows)
-    if selection == "likelihood":
-        for row in (row for row in right if row.fate is Fate.NOT_SELECTED):
-            better = [r for r in right if r.response.prompt_id == row.response.prompt_id and r.fate is Fate.KEPT]
-            assert all(r.response.logprob >= row.response.logprob for r in better)
-
-
 def test_another_choice_draws_grades_and_scores_nothing_again(run: Path, evolve: Any, warm_mprm: Path) -> None:
     """In the first iteration, whose policy is the same."""
     settings = {"selection": "threshold", "threshold": 0.4, "reward_model": str(warm_mprm), "shard_size": 8}
     root = evolve(name="other", reuse=str(run), **settings)
     fresh = evolve(name="fresh", **settings)
-    assert [report(root, iteration)["reused"] for iteration in (1, 2)] == [16, 0]
-    assert report(root, 1)["seconds"]["generate"] == report(root, 1)["seconds"]["score"] == 0
+    assert [report_of(root, iteration)["reused"] for iteration in (1, 2)] == [16, 0]
+    assert report_of(root, 1)["seconds"]["generate"] == report_of(root, 1)["seconds"]["score"] == 0
     for iteration in (1, 2):
-        assert scored(root, iteration) == scored(fresh, iteration)
-        assert report(root, iteration)["funnel"] == report(fresh, iteration)["funnel"]
+        assert rows_of(root, iteration) == rows_of(fresh, iteration)
+        assert report_of(root, iteration)["funnel"] == report_of(fresh, iteration)["funnel"]
 
 
 def test_test_and_predict_use_the_policy(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -23,8 +21,8 @@ from mstar.generation import Request, TransformersEngine
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory, read_responses
 from mstar.types import Prompt, Response
-
-differences = runpy.run_path(str(Path(__file__).with_name("kill_many.py")))["differences"]
+from tests.integration.kill_many import differences
+from tests.integration.results import report_of
 
 
 class Failing(TransformersEngine):
@@ -184,13 +182,6 @@ def test_a_damaged_shard_is_put_aside_and_made_again(
     assert [name for name in differences(whole, root) if ".damaged" not in name] == []
 
 
-def test_an_mprm_that_is_gone(small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    gone = tmp_path / "gone"
-    assert small(selection="top_k", reward_model=str(gone)) == 1
-    assert str(gone) in last_line(capsys)
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -268,7 +259,7 @@ def test_a_clock_that_jumps_changes_nothing(
     monkeypatch.setattr(time, "time", lambda: honest() + (-1) ** next(jumps) * 1e6)
     assert small() == 0
     assert differences(whole, evolve.folder / "run") == []
-    report = json.loads(RunDirectory(evolve.folder / "run").report(1).read_text())
+    report = report_of(evolve.folder / "run", 1)
     assert all(0 <= seconds < 600 for seconds in report["seconds"].values())
 
 

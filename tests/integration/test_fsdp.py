@@ -18,6 +18,7 @@ from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, RunDirectory, read_responses, write_step_labels
 from mstar.types import StepLabels
+from tests.integration.results import plan_of, report_of
 
 OVERLAY = Path(__file__).parents[2] / "configs/overlays/fsdp2.yaml"
 SHARDED = ("--config", str(OVERLAY), "--trainer.precision", "32-true")
@@ -40,11 +41,6 @@ def run(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         forker.run([*arguments, "--trainer.devices", str(number)], log, number=number)
 
     return run
-
-
-def plan(root: Path, iteration: int) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(RunDirectory(root).plan(iteration).read_text())
-    return loaded
 
 
 def responses(root: Path, iteration: int) -> list[Any]:
@@ -119,12 +115,12 @@ def sharded(run: Any, evolve_once: Any, settings: Any) -> Path:
 
 def test_two_processes_write_what_one_writes(plain: Path, sharded: Path) -> None:
     assert responses(sharded, 1) == responses(plain, 1)
-    assert plan(sharded, 1)["policy"] == plan(plain, 1)["policy"]
-    assert plan(sharded, 2)["policy"] != plan(sharded, 1)["policy"]
+    assert plan_of(sharded, 1)["policy"] == plan_of(plain, 1)["policy"]
+    assert plan_of(sharded, 2)["policy"] != plan_of(sharded, 1)["policy"]
     examples = ExampleFile(RunDirectory(sharded).examples(1))
     assert 0 < len(examples) < 64
     assert {example.weight for example in examples} == {1.0, 2.0}
-    reports = [json.loads(RunDirectory(root).report(0).read_text())["dynamics"] for root in (plain, sharded)]
+    reports = [report_of(root, 0)["dynamics"] for root in (plain, sharded)]
     assert reports[0] == reports[1]
 
 
@@ -161,7 +157,7 @@ def test_one_process_goes_on_from_two(run: Any, sharded: Path, settings: Any) ->
     start = root / "checkpoints/iteration-0001.ckpt"
     as_many_rows = ("--trainer.accumulate_grad_batches", "2")
     run("fit", "--config", settings("alone", dynamics=False), *SHARDED, *as_many_rows, "--ckpt_path", start, number=1)
-    assert plan(root, 2)["policy"] == plan(sharded, 2)["policy"]
+    assert plan_of(root, 2)["policy"] == plan_of(sharded, 2)["policy"]
     assert responses(root, 2) == responses(sharded, 2)
     assert (root / "policy/model.safetensors").is_file()
 
@@ -196,7 +192,7 @@ def test_two_processes_go_on_from_one_that_was_not_sharded(run: Any, plain: Path
     root = begun(plain, "joined")
     start = root / "checkpoints/iteration-0001.ckpt"
     run("fit", "--config", settings("joined", dynamics=False), *SHARDED, "--ckpt_path", start)
-    assert plan(root, 2)["policy"] == plan(plain, 2)["policy"]
+    assert plan_of(root, 2)["policy"] == plan_of(plain, 2)["policy"]
     assert responses(root, 2) == responses(plain, 2)
 
 
@@ -207,8 +203,8 @@ def test_rest_em_goes_back_and_one_file_is_loaded_without_sharding(run: Any, set
     config = settings("rest_em", method="rest_em", refresh_reward_model=refresh)
     root = config.with_suffix("")
     run("fit", "--config", config, *SHARDED, *ONE_FILE)
-    assert plan(root, 2)["policy"] != plan(root, 1)["policy"]
-    assert plan(root, 2)["scores"]["weights"] != plan(root, 1)["scores"]["weights"]
+    assert plan_of(root, 2)["policy"] != plan_of(root, 1)["policy"]
+    assert plan_of(root, 2)["scores"]["weights"] != plan_of(root, 1)["scores"]["weights"]
     last = root / "checkpoints/last.ckpt"
     assert last.is_file()
     assert main(["export", "--checkpoint", str(last), "--output", str(tmp_path / "out")]) == 0

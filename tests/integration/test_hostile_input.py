@@ -293,11 +293,6 @@ def test_responses_that_mean_harm_are_graded_row_by_row(tmp_path: Path) -> None:
     assert {row["name"]: row["correct"] for row in graded} == {name: right for name, _, right in RESPONSES}
 
 
-def test_every_kind_counts() -> None:
-    """The project promises at least forty kinds; with the honest mistakes there are over a hundred."""
-    assert len(ROWS) + len(RESPONSES) >= 40
-
-
 def test_a_run_directory_that_leads_elsewhere(evolve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import signal
 import time
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, RunDirectory, write_step_labels
 from mstar.types import StepLabels
+from tests.integration.kill_many import differences
 
 TINY_IMPLICIT = Path(__file__).parents[2] / "configs/tiny/implicit.yaml"
-differences = runpy.run_path(str(Path(__file__).with_name("kill_many.py")))["differences"]
 
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",

@@ -12,7 +12,6 @@ import yaml
 
 import mstar
 from mstar.__main__ import main
-from mstar.generation import TransformersEngine
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory, read_responses
 
@@ -116,26 +115,6 @@ def test_the_warm_up(root: Path, tmp_path: Path, warm_policy: Path, capsys: pyte
     assert 22 <= report["prompts"] <= 26  # some of the 26 have a bad picture
     assert not (tmp_path / "warmup" / "policy").exists()
     assert main(["test", "--config", str(config), *SMALL]) == 0
-
-
-def test_paths_are_all_that_a_copy_needs(
-    root: Path, tmp_path: Path, warm_policy: Path, warm_mprm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = TransformersEngine.start
-
-    def start_short(engine: TransformersEngine, *arguments: Any) -> None:
-        # Responses that do not end are drawn to the configuration's 512 tokens: nobody reads the rest of them.
-        engine.max_new_tokens = min(26, engine.max_new_tokens)
-        start(engine, *arguments)
-
-    monkeypatch.setattr(TransformersEngine, "start", start_short)
-    config = overridden(CONFIGS / "evolve" / "mathv360k_continuous.yaml", root, tmp_path, warm_policy, "run", warm_mprm)
-    status = main(["fit", "--config", str(config), "--trainer.max_epochs=1"])
-    report = json.loads(RunDirectory(tmp_path / "run").report(1).read_text())
-    assert report["funnel"]["generated"] == 16 * (NUM_PROMPTS // 2 // 4)
-    # The policy was warmed up on questions without the configuration's instruction: it is right by luck alone.
-    assert status == (0 if report["funnel"]["kept"] else 1)
-    assert (tmp_path / "run" / "policy" / "model.safetensors").is_file() == (status == 0)
 
 
 def test_too_many_bad_rows_stop_the_run_before_it_begins(

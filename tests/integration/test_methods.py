@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from mstar.models.fingerprint import fingerprint_model
 from mstar.modules import PolicyModule
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rendering import Renderer
-from mstar.storage import ExampleFile, RunDirectory, read_responses
-from mstar.types import Fate, Prompt, ScoredResponse, Verdict, VerdictStatus
+from mstar.storage import ExampleFile, RunDirectory
+from mstar.types import Fate, Prompt, Verdict, VerdictStatus
+from tests.integration.results import class_path, plan_of, report_of, rows_of
 
 
 class Rejecting(AnswerGrader):
@@ -60,20 +60,6 @@ class Mislabelled(PromptSource):
         return self.dice.index_of(prompt_id)
 
 
-def class_path(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def rows(root: Path, iteration: int) -> list[ScoredResponse]:
-    run = RunDirectory(root)
-    return [row for shard in run.response_shards(iteration) for row in read_responses(shard)]
-
-
-def report(root: Path, iteration: int) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(RunDirectory(root).report(iteration).read_text())
-    return loaded
-
-
 def checkpoint(root: Path, iteration: int) -> dict[str, Any]:
     path = root / f"checkpoints/iteration-{iteration:04d}.ckpt"
     loaded: dict[str, Any] = torch.load(path, weights_only=True)
@@ -108,9 +94,9 @@ def test_what_a_method_inherits(evolve: Any, method: str, monkeypatch: pytest.Mo
     first, second = (set(ExampleFile(RunDirectory(root).examples(i))) for i in (1, 2))
     # RLoop trains on all successes so far; the others on those of the iteration.
     assert (first <= second) == (method == "rloop")
-    assert report(root, 2)["examples"] == len(second)
+    assert report_of(root, 2)["examples"] == len(second)
     # Whatever an iteration's training starts from, the policy that the last one made has drawn its responses.
-    plans = [json.loads(RunDirectory(root).plan(i).read_text()) for i in (1, 2)]
+    plans = [plan_of(root, i) for i in (1, 2)]
     assert plans[0]["policy"] != plans[1]["policy"]
     # ReST-EM and RLoop go back to the first weights, the others on with the last ones.
     back = method in ("rest_em", "rloop")
@@ -141,7 +127,7 @@ def test_grpo_learns_from_all_samples_and_goes_on_within_a_pass_as_if_never_stop
         "method": "grpo", "interval": 0.25, "policy_gradient": {"passes": 2}, "dynamics": False
     }  # fmt: skip
     whole = evolve(*KEEP_ALL, "--trainer.max_epochs", "1", name="whole", **settings)
-    shards = rows(whole, 1)
+    shards = rows_of(whole, 1)
     examples = list(ExampleFile(RunDirectory(whole).examples(1)))
     assert {row.verdict.correct for row in shards if row.fate is Fate.KEPT} == {True, False}
     assert {row.fate for row in shards} <= {Fate.KEPT, Fate.NO_GRADIENT, Fate.TRUNCATED}
@@ -157,8 +143,8 @@ def test_grpo_learns_from_all_samples_and_goes_on_within_a_pass_as_if_never_stop
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     # A method that imitates reads these responses, without their tokens.
     imitating = evolve("--trainer.max_epochs", "1", name="reader", interval=0.25, dynamics=False, reuse=str(whole))
-    assert report(imitating, 1)["reused"] == 8
-    assert [row.response.text for row in rows(imitating, 1)] == [row.response.text for row in shards]
+    assert report_of(imitating, 1)["reused"] == 8
+    assert [row.response.text for row in rows_of(imitating, 1)] == [row.response.text for row in shards]
     assert "tokens" not in pyarrow.parquet.read_schema(RunDirectory(imitating).responses(1, 0)).names
 
 
@@ -177,7 +163,7 @@ def test_no_gradients_are_kept_through_the_next_rollouts(evolve: Any, monkeypatc
     assert not any(kept)
 
 
-@pytest.mark.parametrize("method", ["continuous", "iterative_rft", "rest_em"])
+@pytest.mark.parametrize("method", ["continuous", "rest_em"])
 def test_an_iteration_that_keeps_nothing_changes_nothing_and_the_run_goes_on(
     evolve: Any, warm_policy: Path, method: str
 ) -> None:
@@ -185,9 +171,9 @@ def test_an_iteration_that_keeps_nothing_changes_nothing_and_the_run_goes_on(
     rejected = [pool[i].id for i in iteration_indices(32, 0.5, 2, 0, "labelled")]
     grader = {"class_path": class_path(Rejecting), "init_args": {"rejected": rejected}}
     root = evolve(*KEEP_ALL, "--trainer.max_epochs", "3", method=method, grader=grader)
-    assert [report(root, i)["skipped"] for i in (1, 2, 3)] == [False, True, False]
-    assert report(root, 2)["funnel"]["kept"] == report(root, 2)["funnel"]["correct"] == 0
-    assert report(root, 2)["dynamics"]["k"] == 4
+    assert [report_of(root, i)["skipped"] for i in (1, 2, 3)] == [False, True, False]
+    assert report_of(root, 2)["funnel"]["kept"] == report_of(root, 2)["funnel"]["correct"] == 0
+    assert report_of(root, 2)["dynamics"]["k"] == 4
     one, two, three = (checkpoint(root, i) for i in (1, 2, 3))
     assert two["global_step"] == one["global_step"]
     assert three["global_step"] == one["global_step"] + steps(root, 3)
@@ -203,7 +189,7 @@ def test_an_iteration_that_keeps_nothing_changes_nothing_and_the_run_goes_on(
 
 def test_an_interval_that_is_no_divisor_goes_on_into_the_next_pass(evolve: Any) -> None:
     root = evolve("--trainer.max_epochs", "3", interval=0.375, dynamics=False)
-    ids = [[row.response.prompt_id for row in rows(root, i)][::4] for i in (1, 2, 3)]
+    ids = [[row.response.prompt_id for row in rows_of(root, i)][::4] for i in (1, 2, 3)]
     assert [len(part) for part in ids[:2]] == [12, 12]
     assert not set(ids[0]) & set(ids[1])
     # 8 prompts end the first pass; the other 4 of the third iteration begin the second.
@@ -229,9 +215,9 @@ def test_voting_never_sees_the_hidden_answer(evolve: Any, warm_mprm: Path, rewar
     assert len(shards) == 3
     all_shards = [*RunDirectory(root).response_shards(1), *shards]
     assert len({tuple(pyarrow.parquet.read_schema(shard).names) for shard in all_shards}) == 1
-    assert report(root, 1)["prompts"] == 32
-    assert report(root, 2)["prompts"] == 32 + 16
-    voted = [row for row in rows(root, 2) if row.response.prompt_id.startswith("pool-1-")]
+    assert report_of(root, 1)["prompts"] == 32
+    assert report_of(root, 2)["prompts"] == 32 + 16
+    voted = [row for row in rows_of(root, 2) if row.response.prompt_id.startswith("pool-1-")]
     assert len(voted) == 16 * 4
     assert {row.verdict.predicted for row in voted} - {"12345", None}
     for prompt_id in {row.response.prompt_id for row in voted}:
@@ -259,7 +245,7 @@ def test_voting_never_sees_the_hidden_answer(evolve: Any, warm_mprm: Path, rewar
 def test_oracle_grades_unlabelled_prompts_by_their_own_answer(evolve: Any) -> None:
     flags = [f"--data.unlabelled={class_path(Mislabelled)}", "--data.unlabelled.size", "16"]
     root = evolve(*flags, "--trainer.max_epochs", "1", unlabelled="oracle", interval=1.0, dynamics=False)
-    found = [row for row in rows(root, 1) if row.response.prompt_id.startswith("pool-1-")]
+    found = [row for row in rows_of(root, 1) if row.response.prompt_id.startswith("pool-1-")]
     assert len(found) == 16 * 4
     assert {row.verdict.status for row in found} <= {VerdictStatus.GRADED, VerdictStatus.NO_ANSWER}
     assert not any(row.verdict.correct or row.fate is Fate.KEPT for row in found)

@@ -79,16 +79,6 @@ def test_what_is_not_finite_is_neither_exported_nor_sampled(
     assert main([*given, "--dtype", "bfloat16"]) == 0
 
 
-@pytest.mark.parametrize("rollout", [True, False])
-def test_an_optimizer_that_spoils_weights_in_float16_is_refused_at_the_start(
-    evolve: Any, supervised: str, rollout: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = str(evolve.write(evolve.settings(), "rollout")) if rollout else supervised
-    assert main(["fit", "--config", config, "--trainer.precision", "16-true"]) == 1
-    assert "the optimizer's eps is 1e-08, which is 0 in float16, the type of the trained weights" in last_line(capsys)
-    assert not list((evolve.folder).glob("*/checkpoints"))
-
-
 def test_logits_that_overflow_are_told_from_weights_that_do(
     evolve: Any, supervised: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

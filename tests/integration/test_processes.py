@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -24,8 +23,7 @@ from mstar.__main__ import main
 from mstar.iteration.plan import iteration_indices
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, RunDirectory
-
-differences = runpy.run_path(str(Path(__file__).with_name("kill_many.py")))["differences"]
+from tests.integration.kill_many import differences
 
 # What the processes load beside mstar.
 HELPERS = '''

@@ -12,7 +12,9 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from mstar.__main__ import main
-from mstar.storage import ExampleFile, RunDirectory, read_responses
+from mstar.storage import ExampleFile, RunDirectory
+from tests.integration.kill_many import differences
+from tests.integration.results import plan_of, report_of
 
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",
@@ -38,27 +40,6 @@ REFRESH = {
 def checkpoint(root: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = torch.load(root / "checkpoints/last.ckpt", weights_only=True)
     return loaded
-
-
-def assert_same_end(one: Path, other: Path) -> None:
-    a, b = checkpoint(one), checkpoint(other)
-    assert a["epoch"] == b["epoch"] == 2
-    assert a["global_step"] == b["global_step"]
-    assert all(torch.equal(value, b["state_dict"][name]) for name, value in a["state_dict"].items())
-    assert a["lr_schedulers"] == b["lr_schedulers"]
-    [x], [y] = a["optimizer_states"], b["optimizer_states"]
-    assert x["param_groups"] == y["param_groups"]
-    for number, state in x["state"].items():
-        assert all(torch.equal(value, y["state"][number][name]) for name, value in state.items())
-    for iteration in (1, 2, 3):
-        paths = [RunDirectory(root) for root in (one, other)]
-        assert len({tuple(ExampleFile(run.examples(iteration))) for run in paths}) == 1
-        shards = [[read_responses(shard) for shard in run.response_shards(iteration)] for run in paths]
-        assert shards[0] == shards[1]
-        reports = [json.loads(run.report(iteration).read_text()) for run in paths]
-        for report in reports:
-            del report["seconds"], report["tokens_per_second"]
-        assert reports[0] == reports[1]
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +69,11 @@ def test_a_run_goes_on_by_the_same_command_and_ends_like_one_never_stopped(
     root = root.rename(root.with_name("moved"))
     # Raising the limit is one of the changes that a run may go on with.
     evolve_once("--trainer.max_epochs", "3", name="moved", **settings)
-    assert_same_end(whole, root)
+    assert differences(whole, root) == []
     assert RunDirectory(root).report(1).stat().st_mtime_ns == first
     # What the sweeps chose is what was kept, and what a checkpoint goes on with.
-    run = RunDirectory(root)
-    chosen = [json.loads(run.report(i).read_text())["sweep"]["top_k"] for i in (2, 3)]
-    selected = [json.loads(run.plan(i).read_text())["selection"]["top_k"] for i in (1, 2, 3)]
+    chosen = [report_of(root, i)["sweep"]["top_k"] for i in (2, 3)]
+    selected = [plan_of(root, i)["selection"]["top_k"] for i in (1, 2, 3)]
     assert selected == [1, *chosen]
     assert set(chosen) <= {2, 3}
     assert not list((root / "iterations").glob("*.old-*"))
@@ -112,15 +92,15 @@ def test_a_run_whose_limit_of_steps_is_raised_ends_like_one_never_limited(
         root = evolve_once(*flags, name="limited", **settings)
         assert checkpoint(root)["global_step"] == (steps if limit == -1 else limit)
         run = RunDirectory(root)
-        measured.append(json.loads(run.report(run.iterations[-1]).read_text())["dynamics"])
+        measured.append(report_of(root, run.iterations[-1])["dynamics"])
         capsys.readouterr()
         evolve_once(*flags, name="limited", **settings)
         said = f"nothing to do: raise trainer.max_{'epochs' if limit == -1 else 'steps'} to go on"
         assert said in capsys.readouterr().err
     assert RunDirectory(root).iterations == [0, 1, 2, 3]
-    assert_same_end(whole, root)
+    assert differences(whole, root) == []
     # What stands in the report of an iteration that was gone on with is measured at its end.
-    ended = [json.loads(RunDirectory(root).report(i).read_text())["dynamics"] for i in (1, 2)]
+    ended = [report_of(root, i)["dynamics"] for i in (1, 2)]
     assert all(early != late for early, late in zip(measured, ended, strict=False))
 
 
@@ -130,7 +110,7 @@ def test_a_checkpoint_that_is_named_wins(whole: Path, evolve_once: Any, settings
     kept = shutil.copy(root / "checkpoints/iteration-0001.ckpt", root / "first.ckpt")
     evolve_once("--trainer.max_epochs", "2", name=name, **settings)
     evolve_once("--trainer.max_epochs", "3", "--ckpt_path", str(kept), name=name, **settings)
-    assert_same_end(whole, root)
+    assert differences(whole, root) == []
     assert RunDirectory(root).iterations == [0, 1, 2, 3]
 
 
@@ -149,7 +129,7 @@ def test_a_finished_run_is_left_alone(
 
 def test_the_adaptive_temperature_moved(whole: Path) -> None:
     """Otherwise the tests above would not show that it is resumed."""
-    temperatures = [json.loads(RunDirectory(whole).report(i).read_text())["temperature"] for i in (1, 2, 3)]
+    temperatures = [report_of(whole, i)["temperature"] for i in (1, 2, 3)]
     assert set(temperatures[1:]) - {1.0}
     state = next(s for name, s in checkpoint(whole)["callbacks"].items() if "Rollout" in name)
     assert state["temperature"]["temperature"] == temperatures[-1]
@@ -160,7 +140,7 @@ def test_the_mprm_is_retrained_once_and_used_from_then_on(whole: Path, warm_mprm
     [folder] = (whole / "mprm").iterdir()
     assert folder.name.startswith("0002-")
     assert sorted(path.name for path in folder.iterdir()) == ["labels", "model"]
-    plans = [json.loads(RunDirectory(whole).plan(i).read_text())["scores"]["weights"] for i in (1, 2, 3)]
+    plans = [plan_of(whole, i)["scores"]["weights"] for i in (1, 2, 3)]
     assert plans[0] != plans[1] == plans[2]
     state = next(s for name, s in checkpoint(whole)["callbacks"].items() if "Rollout" in name)
     assert state["refreshed"] == f"mprm/{folder.name}/model"
@@ -254,4 +234,4 @@ def test_what_does_not_matter_may_change(evolve: Any) -> None:
     assert main(["fit", "--config", str(config), *flags]) == 0
     assert checkpoint(root)["epoch"] == 1
     # The dynamics that the first call did not measure are measured before the run goes on.
-    assert all("dynamics" in json.loads(RunDirectory(root).report(i).read_text()) for i in (1, 2))
+    assert all("dynamics" in report_of(root, i) for i in (1, 2))

@@ -114,19 +114,6 @@ def test_adapters_that_are_not_all_are_not_exported_alone(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_resumed_fit_ends_with_the_weights_of_one_never_stopped(folder: str, tmp_path: Path) -> None:
-    def start() -> PolicyModule:
-        return policy(folder, lora=LoraSettings(rank=4))
-
-    whole = start()
-    fit(whole, tmp_path, 2)
-    fit(start(), tmp_path, 1).save_checkpoint(tmp_path / "half.ckpt")
-    resumed = start()
-    fit(resumed, tmp_path, 2, tmp_path / "half.ckpt")
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
-
-
 def test_a_checkpoint_of_other_adapters_or_on_another_model_is_refused(folder: str, tmp_path: Path) -> None:
     fit(policy(folder), tmp_path, 1).save_checkpoint(tmp_path / "last.ckpt")
     for lora in (None, LoraSettings(rank=8)):

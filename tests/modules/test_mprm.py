@@ -227,15 +227,12 @@ def test_a_batch_that_only_makes_up_the_number_is_not_measured(labels: str, monk
     assert logged == [1.5, 3], "the repeated batch would be the fourth"
 
 
-def test_two_fits_give_the_same_weights_and_an_export_scores_the_same(labels: str, tmp_path: Path) -> None:
-    (one, _), (two, _) = fit(labels), fit(labels)
-    for name, value in one.state_dict().items():
-        assert torch.equal(value, two.state_dict()[name]), name
-    assert not torch.equal(one.scorer.head.output.weight, torch.zeros(1, 8))
-
-    one.export(tmp_path / "mprm")
+def test_an_export_scores_as_what_was_trained(labels: str, tmp_path: Path) -> None:
+    module, _ = fit(labels)
+    assert not torch.equal(module.scorer.head.output.weight, torch.zeros(1, 8))
+    module.export(tmp_path / "mprm")
     groups = [(prompt, prompt.reference_responses) for prompt in TinyDice("validation", 3)]
-    trained = MPRM.holding(one.scorer, one.renderer).score_texts(groups)
+    trained = MPRM.holding(module.scorer, module.renderer).score_texts(groups)
     assert MPRM.holding(*StepScorer.load(tmp_path / "mprm")).score_texts(groups) == trained
 
 
@@ -256,19 +253,6 @@ def test_a_checkpoint_is_plain_and_says_how_to_rebuild(labels: str, tmp_path: Pa
     rebuilt.configure_model()
     rebuilt.load_state_dict(checkpoint["state_dict"])
     assert torch.equal(rebuilt.scorer.head.hidden.weight, module.scorer.head.hidden.weight)
-
-
-def test_a_resumed_fit_ends_with_the_weights_of_one_never_stopped(labels: str, tmp_path: Path) -> None:
-    whole, _ = fit(labels, epochs=2)
-    _, stopped = fit(labels, epochs=1)
-    stopped.save_checkpoint(tmp_path / "last.ckpt")
-    resumed = MPRMModule(EMBEDDED_MODEL, lr=2e-3, head_size=8)
-    data = StepLabelDataModule(labels, TinyDice("annotation", 12), batch_size=8, validation_labels=labels)
-    trainer = Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
-                      enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)  # fmt: skip
-    trainer.fit(resumed, data, ckpt_path=tmp_path / "last.ckpt")
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_gradient_checkpointing_and_hard_labels_and_frozen_parts_train(labels: str) -> None:

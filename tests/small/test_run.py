@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForImageTextToText
 
-from mstar.__main__ import main
 from mstar.cli.shipped_configs import find_config
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.small import run
@@ -200,11 +199,3 @@ def test_numbers_are_the_machines_and_then_the_folders(
     monkeypatch.setattr("torch.cpu.get_capabilities", dict)
     run_small(toy(tmp_path, numbers=None), [])
     assert json.loads((tmp_path / "seed-3/manifest.json").read_text()) == {"model": None, "numbers": numbers}
-
-
-def test_one_override_drives_another_model(capsys: pytest.CaptureFixture[str]) -> None:
-    name = "HuggingFaceTB/SmolVLM-256M-Instruct"
-    with pytest.raises(SystemExit) as end:
-        main(["fit", "--config", "small/warmup.yaml", "--model.model_name", name, "--print_config"])
-    assert end.value.code == 0
-    assert f"model_name: {name}" in capsys.readouterr().out
