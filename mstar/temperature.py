@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from mstar.errors import ConfigError, require_least
+from mstar.errors import ConfigError, require_least, require_positive
 
 __all__ = ["AdaptiveTemperature", "Criterion", "FixedTemperature", "Pair", "TemperatureController"]
 
@@ -88,11 +88,11 @@ class FixedTemperature(TemperatureController):
         value: The sampling temperature, above 0.
 
     Raises:
-        ConfigError: ``value`` is not a finite number above 0.
+        ConfigError: ``value`` is not above 0.
     """
 
     def __init__(self, value: float = 1.0) -> None:
-        _check_positive("FixedTemperature", "value", value)
+        require_positive("FixedTemperature: ", value=value)
         self.value = value
 
     @property
@@ -139,15 +139,13 @@ class AdaptiveTemperature(TemperatureController):
         margin: float = 1.0,
         top_k_candidates: list[int] | None = None,
     ) -> None:
-        for option, value in (("initial", initial), ("minimum", minimum), ("maximum", maximum), ("step", step)):
-            _check_positive("AdaptiveTemperature", option, value)
+        require_positive("AdaptiveTemperature: ", initial=initial, minimum=minimum, maximum=maximum, step=step)
         if maximum < minimum:
             raise ConfigError(f"AdaptiveTemperature: maximum {maximum} is below minimum {minimum}; raise maximum.")
         candidates = tuple(sorted(set(top_k_candidates or ())))
         require_least("AdaptiveTemperature: ", every=every, k=k)
         require_least("AdaptiveTemperature: the least of ", top_k_candidates=min(candidates, default=None))
-        if not (math.isfinite(margin) and margin >= 0):
-            raise ConfigError(f"AdaptiveTemperature: margin is {margin}, but it is a number of standard errors from 0.")
+        require_least("AdaptiveTemperature: ", 0, margin=margin)
         if candidates and criterion != "balance":
             raise ConfigError(
                 f"AdaptiveTemperature: balance chooses among top_k_candidates, but criterion is {criterion}, which "
@@ -214,8 +212,3 @@ class AdaptiveTemperature(TemperatureController):
         """Goes on at the checkpoint's temperature, and with what it kept of a prompt."""
         # Earlier versions wrote no top_k where no sweep had chosen one.
         self._current, self.top_k = state["temperature"], state.get("top_k")
-
-
-def _check_positive(owner: str, option: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{owner}: {option} is {value}, but must be a finite number above 0.")

@@ -6,7 +6,6 @@ from mstar.callbacks.export import ExportCallback
 from mstar.callbacks.predictions import PredictionsCallback
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout import RolloutCallback
-from mstar.trainer.sharded import ShardedStrategy
 
 __all__ = [
     "BenchmarkCallback",
@@ -15,5 +14,4 @@ __all__ = [
     "PredictionsCallback",
     "RewardModelRefresh",
     "RolloutCallback",
-    "ShardedStrategy",
 ]

@@ -25,6 +25,7 @@ from mstar.models.precision import Precision
 from mstar.modules.backbone_module import precision_of
 from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
+from mstar.prompts import PromptSource
 from mstar.prompts.part import find_repetition
 from mstar.rewards import Likelihood, Oracle
 from mstar.selection import Selector
@@ -86,20 +87,21 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
                 "rollout.selection.init_args.top_k (%d).",
                 *(selector.top_k, own),
             )
-    if settings.unlabelled != "off" and data.unlabelled is None:
+    unlabelled = data.unlabelled if settings.unlabelled != "off" else None
+    if settings.unlabelled != "off" and unlabelled is None:
         raise ConfigError(f"rollout.unlabelled is '{settings.unlabelled}', but data.unlabelled is not set.")
-    if settings.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):
-        raise ConfigError("rollout.unlabelled_start is a fraction of trainer.max_epochs, which is not set.")
-    moves = isinstance(settings.selector, Selector) and settings.selector.final_threshold is not None
-    if moves and (trainer.max_epochs is None or trainer.max_epochs < 0):
-        raise ConfigError("rollout.final_threshold is that of iteration trainer.max_epochs, which is not set.")
-    if (moves or settings.unlabelled_start > 0) and trainer.max_steps > 0 and is_main():
-        _log.warning(
-            "rollout.%s counts in trainer.max_epochs (%s), but trainer.max_steps (%d) may end the training before: "
-            "set max_epochs to the iterations that there will be.",
-            *("final_threshold" if moves else "unlabelled_start", trainer.max_epochs, trainer.max_steps),
-        )
-    _warn_of_idle(settings, trainer, data)
+    moves = isinstance(selector, Selector) and selector.final_threshold is not None
+    if moves or settings.unlabelled_start > 0:
+        option = "final_threshold" if moves else "unlabelled_start"
+        if trainer.max_epochs is None or trainer.max_epochs < 0:
+            raise ConfigError(f"rollout.{option} counts in trainer.max_epochs, which is not set.")
+        if trainer.max_steps > 0 and is_main():
+            _log.warning(
+                "rollout.%s counts in trainer.max_epochs (%s), but trainer.max_steps (%d) may end the training before: "
+                "set max_epochs to the iterations that there will be.",
+                *(option, trainer.max_epochs, trainer.max_steps),
+            )
+    _warn_of_idle(settings, trainer, data.train, unlabelled)
     _warn_of_long_examples(settings, data)
     adaptive = settings.controller.candidates != (settings.controller.current,)
     if adaptive:
@@ -108,19 +110,19 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         if settings.reward is None:
             raise ConfigError("an adaptive rollout.temperature needs rollout.reward_model for its Reward-Pass@k.")
     check_prompts(data.train, "data.train", settings.grader)
-    _check_chains(settings, data)
+    _check_chains(settings, data.train, unlabelled)
     if data.validation is not None and (settings.dynamics or adaptive):
         check_prompts(data.validation, "data.validation", settings.grader)
-    if settings.unlabelled == "oracle" and data.unlabelled is not None:
-        check_prompts(data.unlabelled, "data.unlabelled", settings.grader)
-    if settings.unlabelled == "voting" and data.unlabelled is not None and len(data.unlabelled) == 0:
-        raise DataError("data.unlabelled has no prompts, so there is nothing to vote on; mend its settings.")
-    if settings.unlabelled != "off" and data.unlabelled is not None:
-        place = find_repetition(prompt.id for prompt in chain(data.train, data.unlabelled))
+    if unlabelled is not None:
+        if settings.unlabelled == "oracle":
+            check_prompts(unlabelled, "data.unlabelled", settings.grader)
+        elif len(unlabelled) == 0:
+            raise DataError("data.unlabelled has no prompts, so there is nothing to vote on; mend its settings.")
+        place = find_repetition(prompt.id for prompt in chain(data.train, unlabelled))
         if place is not None:
             row = place - len(data.train)
             raise DataError(
-                f"data.unlabelled: row {row} has the prompt id '{data.unlabelled[row].id}', which another prompt of "
+                f"data.unlabelled: row {row} has the prompt id '{unlabelled[row].id}', which another prompt of "
                 "data.train or data.unlabelled has, too: within both together every prompt needs an id of its own."
             )
 
@@ -137,10 +139,11 @@ def _warn_of_rounding(settings: RolloutSettings, policy: PolicyModule, precision
         )
 
 
-def _warn_of_idle(settings: RolloutSettings, trainer: Trainer, data: PolicyDataModule) -> None:
+def _warn_of_idle(
+    settings: RolloutSettings, trainer: Trainer, train: PromptSource, unlabelled: PromptSource | None
+) -> None:
     """Says that shards are too large for all processes to draw about as much, and which size mends it."""
-    unlabelled = data.unlabelled if settings.unlabelled != "off" and settings.unlabelled_start == 0 else None
-    sources = (data.train, *(() if unlabelled is None else (unlabelled,)))
+    sources = [train] if unlabelled is None or settings.unlabelled_start > 0 else [train, unlabelled]
     prompts = sum(count_indices(len(source), settings.interval) for source in sources)
     # The trainer knows how many processes there will be; the command line checks before they join.
     groups, size = max(trainer.world_size // settings.engine.group_size, 1), settings.shard_size
@@ -223,19 +226,16 @@ def _check_likelihoods(settings: RolloutSettings) -> None:
             )
 
 
-def _check_chains(settings: RolloutSettings, data: PolicyDataModule) -> None:
+def _check_chains(settings: RolloutSettings, train: PromptSource, unlabelled: PromptSource | None) -> None:
     """Refuses what reads which chains are right where the data does not know it."""
     rule = settings.selector
     reads = [
         (isinstance(rule, Selector) and rule.chosen.needs_chains, "rollout.selection"),
         (isinstance(settings.reward, Oracle), "rollout.reward Oracle"),
     ]
-    used = [("data.train", data.train)]
-    if settings.unlabelled != "off" and data.unlabelled is not None:
-        used.append(("data.unlabelled", data.unlabelled))
     for is_so, name in reads:
-        for key, source in used if is_so else ():
-            lacking = next((prompt.id for prompt in source if prompt.chain_correct("") is None), None)
+        for key, source in (("data.train", train), ("data.unlabelled", unlabelled)) if is_so else ():
+            lacking = next((prompt.id for prompt in source or () if prompt.chain_correct("") is None), None)
             if lacking is not None:
                 raise ConfigError(
                     f"{name} needs data with known right chains, which prompt '{lacking}' of {key} lacks (generated "

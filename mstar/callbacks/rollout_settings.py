@@ -11,7 +11,7 @@ from mstar.errors import ConfigError, require_least, require_share
 from mstar.generation import Engine
 from mstar.grading import Grader
 from mstar.modules.policy_losses import Objective
-from mstar.rewards import MPRM, Aggregation, Likelihood, Oracle, Reward
+from mstar.rewards import MPRM, Aggregation, Reward
 from mstar.selection import Advantages, Balance, PolicyGradient, Selector, StepRewards, Voting, learns_from_all
 from mstar.temperature import TemperatureController
 
@@ -76,12 +76,6 @@ class RolloutSettings:
             raise ConfigError(
                 f"rollout.{what} a reward, but neither rollout.reward_model is set nor rollout.reward: give the folder "
                 f"of an exported MPRM, or choose {others}."
-            )
-        drops = isinstance(self.selector, Advantages) and self.selector.step_rewards == "drop"
-        if drops and isinstance(self.reward, Likelihood | Oracle):
-            raise ConfigError(
-                "rollout.step_rewards 'drop' looks for a step that scores less than the one before, but rollout.reward "
-                f"{type(self.reward).__name__} scores a response as a whole: choose outcome, or a reward of steps."
             )
         if learns_from_all(self.method) and self.answer_conditioned:
             raise ConfigError(

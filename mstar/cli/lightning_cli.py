@@ -136,10 +136,6 @@ class MstarCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the rollout, checkpoint and export callbacks and the logger that the configuration leaves open."""
         configured = self._get(self.config_init, "trainer")
-        if configured.get("barebones"):
-            raise ConfigError(
-                "trainer.barebones leaves out checkpoints, callbacks and logs, which are the run: drop it."
-            )
         self._root = Path(configured.get("default_root_dir") or Path.cwd())
         if configured.get("fast_dev_run"):
             configured["default_root_dir"] = make_scratch_folder(self._root)

@@ -266,11 +266,10 @@ class BackboneModule(LightningModule):
             ConfigError: they are not.
         """
         if self.kind != "policy" or self.lora is None or self.lora.modules_to_save:
-            what = "an MPRM, whose head is trained beside them" if self.kind != "policy" else (
-                "a policy that was trained without them" if self.lora is None
-                else "a policy of which model.lora.modules_to_save trained whole parts beside them"
-            )  # fmt: skip
-            raise ConfigError(f"adapters alone are not all of {what}: leave --adapter out, which exports all of it.")
+            raise ConfigError(
+                "more was trained than adapters (all weights, model.lora.modules_to_save or an MPRM's head): leave "
+                "--adapter out, which exports all of it."
+            )
 
     def export(self, folder: Path, dtype: torch.dtype | None = None, adapter: bool = False) -> None:
         """Writes the model as a folder; the main process does, of weights that all may hold.

@@ -16,15 +16,15 @@ from torch import nn
 
 from mstar.callbacks import ExportCallback, RewardModelRefresh, RolloutCallback, rollout
 from mstar.datamodules import PolicyDataModule
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError
 from mstar.generation import Engine, Request, TransformersEngine
 from mstar.modules import PolicyModule
-from mstar.prompts import PromptSource, TinyDice
+from mstar.prompts import TinyDice
 from mstar.rendering import Renderer
 from mstar.rewards import MPRM, Likelihood
 from mstar.storage import RunDirectory, write_json
 from mstar.temperature import AdaptiveTemperature
-from mstar.types import Prompt, Response
+from mstar.types import Response
 
 
 def trainer() -> Trainer:
@@ -110,19 +110,6 @@ def test_of_several_processes_a_stop_leaves_nothing_on_servers(
     assert len(ends) == closed
 
 
-class Nothing(PromptSource):
-    """A source without prompts."""
-
-    def __len__(self) -> int:
-        return 0
-
-    def __getitem__(self, index: int) -> Prompt:
-        raise IndexError(index)
-
-    def index_of(self, prompt_id: str) -> int | None:
-        return None
-
-
 def test_a_folder_to_read_from_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     iterations = tmp_path / "run/iterations"
     (iterations / "0001").mkdir(parents=True)
@@ -136,13 +123,6 @@ def test_a_folder_to_read_from_that_is_not_there_is_told(tmp_path: Path, capsys:
         callback.check(trainer(), PolicyModule("mstar/tiny-idefics3"), PolicyDataModule(TinyDice("pool", 4)))
         said = capsys.readouterr().err
         assert [words % folder in said for words in (missing, within)] == [told is missing, told is within]
-
-
-def test_a_vote_needs_prompts() -> None:
-    empty = PolicyDataModule(TinyDice("pool", 4), unlabelled=Nothing())
-    callback = RolloutCallback(selection="random", unlabelled="voting")
-    with pytest.raises(DataError, match=r"data\.unlabelled has no prompts, so there is nothing to vote on"):
-        callback.check(trainer(), PolicyModule("mstar/tiny-idefics3"), empty)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,14 @@ def test_the_oracle_needs_data_that_knows_the_right_chains(callback: RolloutCall
     check(again, PolicyDataModule(known, unlabelled=unknown))
 
 
+def test_a_vote_needs_prompts() -> None:
+    with pytest.raises(DataError, match=r"data\.unlabelled has no prompts, so there is nothing to vote on"):
+        check(
+            RolloutCallback(selection="random", unlabelled="voting"),
+            PolicyDataModule(TinyDice("pool", 4), unlabelled=Listed([])),
+        )
+
+
 @pytest.mark.parametrize("unlabelled", ["voting", "oracle"])
 def test_no_prompt_is_labelled_and_unlabelled(unlabelled: Any) -> None:
     labelled, others = ([Prompt(name, "?", answer="1") for name in names] for names in ("ab", "cb"))

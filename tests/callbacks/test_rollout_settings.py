@@ -8,7 +8,6 @@ import pytest
 
 from mstar.callbacks.rollout import RolloutCallback
 from mstar.errors import ConfigError
-from mstar.rewards import Likelihood
 from mstar.selection import Balance, PolicyGradient, Voting
 from mstar.temperature import AdaptiveTemperature
 
@@ -21,7 +20,6 @@ BALANCED = AdaptiveTemperature(criterion="balance", top_k_candidates=[1, 4])
         ({"policy_gradient": PolicyGradient()}, "policy_gradient is for methods that learn from every sample"),
         ({"method": "rloop", "step_rewards": "drop"}, "step_rewards is for methods .* but rollout.method is 'rloop'"),
         ({"method": "grpo", "step_rewards": "drop"}, "rollout.step_rewards 'drop' reads a reward, but neither"),
-        ({"method": "grpo", "step_rewards": "drop", "reward": Likelihood()}, "Likelihood scores a response as a whole"),
         ({"method": "nft", "policy_gradient": PolicyGradient(clip_low=0.1)}, "clip_low has no effect"),
         ({"method": "nft", "answer_conditioned": True}, "answer_conditioned draws from another prompt"),
         ({"method": "grpo", "voting": Voting(weight="share")}, "rollout.voting.weight is for methods that imitate"),

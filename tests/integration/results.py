@@ -9,6 +9,14 @@ from typing import Any
 from mstar.storage import RunDirectory, read_responses
 from mstar.types import ScoredResponse
 
+# An MPRM that is retrained before the second iteration.
+REFRESH = {
+    "iterations": [2],
+    "prompts": {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "refresh", "size": 12}},
+    "annotation": {"num_samples": 4, "num_continuations": 2},
+    "lr": 1e-4,
+}
+
 
 def rows_of(root: Path, iteration: int) -> list[ScoredResponse]:
     """All responses of an iteration."""

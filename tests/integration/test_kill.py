@@ -20,18 +20,13 @@ from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, RunDirectory, write_step_labels
 from mstar.types import StepLabels
 from tests.integration.kill_many import differences
+from tests.integration.results import REFRESH
 
 TINY_IMPLICIT = Path(__file__).parents[2] / "configs/tiny/implicit.yaml"
 
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",
     "init_args": {"initial": 1.0, "minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1, "margin": 0.0},
-}
-REFRESH = {
-    "iterations": [2],
-    "prompts": {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "refresh", "size": 12}},
-    "annotation": {"num_samples": 4, "num_continuations": 2},
-    "lr": 1e-4,
 }
 # Files that appear in the course of a run, and what it is then about to do.
 MOMENTS = [

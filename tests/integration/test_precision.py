@@ -13,6 +13,7 @@ from mstar.generation import TransformersEngine
 from mstar.models.step_scorer import StepScorer
 from mstar.storage import read_json
 from tests.integration.kill_many import differences
+from tests.integration.results import REFRESH
 
 
 @pytest.fixture
@@ -44,14 +45,6 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[Any]]:
 
 
 MIXED = ("--trainer.precision", "bf16-mixed")
-
-
-REFRESH = {
-    "iterations": [2],
-    "prompts": {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "refresh", "size": 12}},
-    "annotation": {"num_samples": 4, "num_continuations": 2},
-    "lr": 1e-4,
-}
 
 
 def test_everything_computes_in_bfloat16(evolve: Any, warm_mprm: Path, seen: dict[str, set[Any]]) -> None:

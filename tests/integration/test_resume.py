@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from mstar.__main__ import main
 from mstar.storage import ExampleFile, RunDirectory
 from tests.integration.kill_many import differences
-from tests.integration.results import plan_of, report_of
+from tests.integration.results import REFRESH, plan_of, report_of
 
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",
@@ -28,12 +28,6 @@ ADAPTIVE = {
         "criterion": "balance",
         "top_k_candidates": [2, 3],
     },
-}
-REFRESH = {
-    "iterations": [2],
-    "prompts": {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "refresh", "size": 12}},
-    "annotation": {"num_samples": 4, "num_continuations": 2},
-    "lr": 1e-4,
 }
 
 

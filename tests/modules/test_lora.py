@@ -101,16 +101,13 @@ def test_adapters_are_exported_alone_for_peft(folder: str, tmp_path: Path, capsy
     assert "merged is for a whole model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("lora", "complaint"),
-    [(None, "trained without them"), (LoraSettings(rank=4, modules_to_save=("projector",)), "modules_to_save trained")],
-)
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4, modules_to_save=("projector",))])
 def test_adapters_that_are_not_all_are_not_exported_alone(
-    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], lora: LoraSettings | None, complaint: str
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], lora: LoraSettings | None
 ) -> None:
     fit(policy(folder, lora=lora), tmp_path, 1).save_checkpoint(tmp_path / "last.ckpt")
     assert export(tmp_path / "last.ckpt", tmp_path / "out", "--adapter", "true") == 1
-    assert complaint in capsys.readouterr().err
+    assert "more was trained than adapters" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

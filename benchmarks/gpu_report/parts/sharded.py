@@ -11,9 +11,9 @@ from benchmarks.gpu_report.bench import Bench, Measured
 from benchmarks.gpu_report.models import build_policy, endless, real_config, small_config
 from benchmarks.gpu_report.prompts import Rows, make_prompts
 from benchmarks.gpu_report.training import GivenPolicy, StepClock, make_trainer
-from mstar.callbacks import ShardedStrategy
 from mstar.datamodules import PolicyDataModule
 from mstar.generation import Request, TransformersEngine, plan_samples
+from mstar.trainer import ShardedStrategy
 
 STEPS: Final = 4
 ROWS: Final = 2
