@@ -82,7 +82,10 @@ def test_ctrl_c_ends_what_has_nothing_to_save_in_one_line(
 ) -> None:
     from mstar.cli import commands
 
-    monkeypatch.setattr(commands, "run", lambda _: signal.raise_signal(signal.SIGINT))
+    def run(_: list[str]) -> None:
+        raise KeyboardInterrupt  # what Python makes of the signal, unless it was started with that ignored
+
+    monkeypatch.setattr(commands, "run", run)
     assert main(["grade"]) == 130
     assert capsys.readouterr().err == "mstar grade: stopped by SIGINT.\n"
 
