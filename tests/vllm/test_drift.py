@@ -78,8 +78,8 @@ def test_a_head_that_was_left_out_is_caught(
     with monkeypatch.context() as patch:
         patch.setattr(vllm_session, "checkpoint_weights", headless)
         engine.update_weights(other)
-        with pytest.raises(EngineDriftError, match=r"weights: 'lm_head.weight' of \d+ tensors"):
-            check.measure(engine, other, trained.renderer)
+    with pytest.raises(EngineDriftError, match=r"weights: 'lm_head.weight' of \d+ tensors"):
+        check.measure(engine, other, trained.renderer)
     engine.update_weights(other)
     assert check.measure(engine, other, trained.renderer) is not None
 
