@@ -60,7 +60,7 @@ def hold_folder(folder: Path, option: str = "output") -> Iterator[None]:
         StorageError: it cannot be made or written.
     """
     lock = folder / _NAME
-    if lock.is_symlink():
+    if os.path.islink(lock):
         raise ConfigError(f"'{lock}' is a link, and what it leads to would be overwritten: remove it.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import time
+from contextlib import suppress
 from threading import Thread
 from typing import Final
 
@@ -71,6 +72,9 @@ def allow_files(number: int) -> int:
     """Lets this process have so many files open, as far as it may, and says how many that are now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft not in (resource.RLIM_INFINITY, hard) and soft < number:
-        soft = number if hard == resource.RLIM_INFINITY else min(number, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+        # macOS says that there is no limit, and has one.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return number if soft == resource.RLIM_INFINITY else soft

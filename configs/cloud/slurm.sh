@@ -25,7 +25,7 @@ export OMP_NUM_THREADS=8
 status=0
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" python -m mstar fit "$@" --ckpt_path last || status=$?
 # SLURM does not requeue a preempted job that ends within its GraceTime. One that is cancelled has no PreemptTime.
-if [ "$status" -eq 143 ] && scontrol show job "$SLURM_JOB_ID" | grep -q 'PreemptTime=[0-9]'; then
+if [ "$status" -eq 143 ] && scontrol show job "$SLURM_JOB_ID" | grep 'PreemptTime=[0-9]' >/dev/null; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
+from torch.multiprocessing import get_sharing_strategy
 
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.models.token_counter import TokenCounter
@@ -147,7 +148,7 @@ def _usable_workers(asked: int, batches_per_step: int) -> int:
     """As many as open files are allowed for: PyTorch hands over tensors by them, and waits for what did not pass."""
     files = _FILES * batches_per_step
     wanted = _OTHER_FILES + files * (asked + 1)
-    if not asked or (allowed := allow_files(wanted)) >= wanted:
+    if not asked or get_sharing_strategy() != "file_descriptor" or (allowed := allow_files(wanted)) >= wanted:
         return asked
     usable = max((allowed - _OTHER_FILES) // files - 1, 0)
     _log.warning(

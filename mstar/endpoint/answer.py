@@ -43,6 +43,7 @@ class Answer:
         prompt_tokens: Tokens of the prompt; 0 if the server does not count them.
         num_tokens: Tokens of the answer; 0 if the server does not count them.
         logprob: Sum of its tokens' natural log-probabilities; None if the server gives none.
+        hidden_tokens: Tokens of thoughts that are counted apart, and paid for, too.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Answer:
     prompt_tokens: int
     num_tokens: int
     logprob: float | None = None
+    hidden_tokens: int = 0
 
     @classmethod
     def read(cls, body: Any) -> Answer | Refusal | str:
@@ -63,8 +65,7 @@ class Answer:
             text, thoughts = message["content"], message.get("reasoning_content") or message.get("reasoning")
             counts = ("prompt_tokens", "completion_tokens", "total_tokens")
             read, written, total = (int(usage.get(name) or 0) for name in counts)
-            # Some leave the thoughts out, which take room and are paid for.
-            written = max(written, total - read if read else 0)
+            hidden = max(total - read - written, 0) if read else 0
             if isinstance(text, list):  # parts, as Mistral's models that reason answer; their thoughts are no answer
                 thoughts, text = text, "".join(part["text"] for part in text if part["type"] == "text")
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -78,7 +79,7 @@ class Answer:
             return NO_TEXT
         # Half a surrogate pair, which JSON can hold, can be written nowhere.
         whole = (text or "").encode(errors="replace").decode()
-        return cls(whole, reason in _WHOLE, read, written, _sum_logprobs(choice.get("logprobs")))
+        return cls(whole, reason in _WHOLE, read, written, _sum_logprobs(choice.get("logprobs")), hidden)
 
     def dump(self) -> str:
         """The answer as it is kept."""
@@ -152,7 +153,7 @@ class Usage:
         """Takes in an answer of the server."""
         self.requests += 1
         self.prompt_tokens += answer.prompt_tokens
-        self.num_tokens += answer.num_tokens
+        self.num_tokens += answer.num_tokens + answer.hidden_tokens
 
     def cost(self, traffic: Traffic) -> float:
         """What the server charges for it; 0 if prices are not known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +29,11 @@ class AnswerCache:
         self._lock = threading.Lock()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # With the mode that the umask gives: SQLite would make it the owner's alone to write.
+            # Whoever may write in the folder may go on in it: SQLite would make it the owner's alone to write.
             if not self.path.exists():
                 self.path.touch()
+                with suppress(OSError):
+                    self.path.chmod(folder.stat().st_mode & 0o666)
         with self._explained():
             # Every statement is a transaction.
             self._file = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)

@@ -105,11 +105,13 @@ def test_nothing_and_thoughts_alone_are_no_answer(
     assert connect().ask_all([body("x")]) == [Answer("", False, 0, 0)]
 
 
-def test_thoughts_that_are_counted_apart_are_tokens_too(stub: StubServer, connect: Connect) -> None:
+def test_thoughts_that_are_counted_apart_are_paid_for_alone(stub: StubServer, connect: Connect) -> None:
     choice = {"message": {"content": ""}, "finish_reason": "length"}
     usage = {"prompt_tokens": 21, "completion_tokens": 0, "total_tokens": 81}
     stub.write = lambda asked: {"choices": [choice], "usage": usage}
-    assert connect().ask_all([body("x")]) == [Answer("", False, 21, 60)]
+    client = connect()
+    assert client.ask_all([body("x")]) == [Answer("", False, 21, 0, hidden_tokens=60)]
+    assert client.usage.num_tokens == 60
 
 
 def test_only_what_the_model_ended_is_whole(stub: StubServer, connect: Connect) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -59,9 +58,6 @@ def test_two_that_ask_the_same_at_once_go_on_with_one_answer(
 
 
 def test_those_of_a_team_are_shared(tmp_path: Path) -> None:
-    before = os.umask(0o002)
-    try:
-        AnswerCache(tmp_path).close()
-    finally:
-        os.umask(before)
+    tmp_path.chmod(0o775)
+    AnswerCache(tmp_path).close()
     assert stat.S_IMODE((tmp_path / "answers.sqlite").stat().st_mode) == 0o664
