@@ -82,6 +82,7 @@ def are_equal(gold: str, answer: str) -> bool:
         GradingTimeoutError: math-verify did not come to an end.
         RuntimeError: its process ended twice.
     """
+    gold, answer = _of_set(gold), _of_set(answer)
     if same_spelling(gold) == same_spelling(answer):
         return True
     if not _is_readable(answer) or not any(char.isalnum() for char in answer):
@@ -89,7 +90,6 @@ def are_equal(gold: str, answer: str) -> bool:
     # Of a ratio's parts math-verify forgets the order.
     if ":" in gold and gold.count(":") == answer.count(":"):
         return all(map(are_equal, gold.split(":"), answer.split(":")))
-    gold, answer = _of_set(gold), _of_set(answer)
     if bool(_RELATION.search(answer)) != bool(_RELATION.search(gold)):
         gold, answer = as_interval(gold), as_interval(answer)
     # Several values by name have an order, which math-verify does not know.

@@ -44,6 +44,7 @@ class NumberReader(AnswerReader):
         self._tolerance = tolerance
         self._unit = (gold.unit if gold is not None else "") or asked  # a gold number is not converted
         self._is_percentage = self._unit == "%" or "percent" in question
+        self._in_wan = "万" in question  # "多少万元", and an answer with it
         self._is_count = not self._is_percentage and "how many" in question
         self.gold = None if self._gold is None else format_number(self._round(self._gold.value))
 
@@ -79,7 +80,7 @@ class NumberReader(AnswerReader):
             return [value / 100] if share else [value, value / 100]
         if self._is_percentage and not unit and self._gold is not None and self._gold.unit == "%":
             return [value, value * 100]
-        return [value]
+        return [value, value / 10**4] if self._in_wan else [value]
 
     def _is_gold(self, value: Fraction, exact: bool) -> bool:
         if self._gold is None:
